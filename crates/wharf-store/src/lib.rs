@@ -1,0 +1,3 @@
+//! Keeps what the registry knows: metadata in SQL, blobs as files, encryption at rest.
+
+pub mod meta;

@@ -1,0 +1,180 @@
+//! The metadata: one relational database behind short, synchronous transactions.
+//!
+//! `Meta` runs closures over a `Tx`. Writes share commits: each is a savepoint in the transaction of the one writer
+//! thread, answered after that transaction's sync. Reads have connections of their own and see one snapshot each.
+//! The statements live beside their functions in the topic modules; nothing outside `meta` writes SQL.
+
+pub mod dialect;
+mod error;
+mod migrate;
+mod readers;
+mod sqlite;
+mod stats;
+pub mod testing;
+mod tx;
+mod value;
+mod writer;
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+    thread::JoinHandle,
+};
+
+use tokio::sync::mpsc;
+
+pub use self::{
+    error::{ConstraintKind, MetaError},
+    migrate::Migration,
+    sqlite::{Clock, FatalHook, SqliteOptions},
+    stats::{BATCH_BOUNDS, MetaStats},
+    tx::Tx,
+    value::{FromColumn, Param, Row, Value},
+};
+use self::{
+    readers::Readers,
+    stats::Counters,
+    writer::{Message, Write, Writer},
+};
+
+/// The schema, oldest step first.
+const MIGRATIONS: &[Migration] =
+    &[Migration { version: 1, sql: include_str!("migrations/sqlite/0001_initial.sql") }];
+
+/// A handle on the metadata. Clones share one database; the last one to go ends the writer.
+#[derive(Clone)]
+pub struct Meta {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    queue: mpsc::Sender<Message>,
+    readers: Arc<Readers>,
+    counters: Arc<Counters>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Meta {
+    /// Opens or creates the SQLite database at `path` and brings its schema up to date. Fails with
+    /// `MetaError::Newer` if a newer program has written it. Blocks: call it before serving.
+    pub fn open_sqlite(path: &Path, options: SqliteOptions) -> Result<Meta, MetaError> {
+        Self::open_sqlite_with(path, options, MIGRATIONS)
+    }
+
+    /// As `open_sqlite`, with another schema: for tests of the engine itself.
+    pub fn open_sqlite_with(
+        path: &Path,
+        options: SqliteOptions,
+        migrations: &[Migration],
+    ) -> Result<Meta, MetaError> {
+        let conn = sqlite::open_writer(path, &options)?;
+        migrate::migrate(&conn, migrations, (options.clock)())?;
+        let readers = Arc::new(Readers::open(path, &options)?);
+        let counters = Arc::new(Counters::default());
+        let (queue, jobs) = mpsc::channel(options.queue.max(1));
+        let writer = Writer::new(conn, jobs, options, Arc::clone(&counters))?;
+        let thread = std::thread::Builder::new()
+            .name("metadata-writer".into())
+            .spawn(move || writer.run())
+            .map_err(|error| MetaError::Io(error.to_string().into()))?;
+        let inner = Inner { queue, readers, counters, writer: Mutex::new(Some(thread)) };
+        Ok(Meta { inner: Arc::new(inner) })
+    }
+
+    /// Runs `work` in a write transaction and returns once that is durable. It is a savepoint in a transaction shared
+    /// with other writes: an `Err`, or a panic, undoes this work only. It may be run more than once, so it must not
+    /// keep state from an earlier run. A caller that goes away does not stop what is queued. When the shared commit
+    /// fails, every work in it answers that error, those that failed by themselves too: they may have judged by
+    /// changes that are undone.
+    pub async fn write<T, E>(
+        &self,
+        work: impl FnMut(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<MetaError> + Send + 'static,
+    {
+        let (job, answer) = Write::new(work);
+        if self.inner.queue.send(Message::Run(job)).await.is_err() {
+            return Err(MetaError::Closed.into());
+        }
+        answer.await.unwrap_or_else(|_| Err(MetaError::Closed.into()))
+    }
+
+    /// Runs `work` in a read transaction (one snapshot) on a thread where it may block. Keep it short: an old
+    /// snapshot keeps the write-ahead log from starting over.
+    pub async fn read<T, E>(
+        &self,
+        work: impl FnMut(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<MetaError> + Send + 'static,
+    {
+        self.read_pooled(false, work).await
+    }
+
+    /// As `read`, for work that nobody waits for: it never takes more than half of the connections.
+    pub async fn read_background<T, E>(
+        &self,
+        work: impl FnMut(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<MetaError> + Send + 'static,
+    {
+        self.read_pooled(true, work).await
+    }
+
+    async fn read_pooled<T, E>(
+        &self,
+        background: bool,
+        work: impl FnMut(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<MetaError> + Send + 'static,
+    {
+        let turn = self.inner.readers.turn(background).await?;
+        self.inner.counters.reads.fetch_add(1, Relaxed);
+        let readers = Arc::clone(&self.inner.readers);
+        let reading = tokio::task::spawn_blocking(move || readers.read(turn, work));
+        reading.await.unwrap_or_else(|_| Err(MetaError::other("a read transaction panicked").into()))
+    }
+
+    /// Runs `work` in a read transaction on the calling thread, the reactor's included: one or two look-ups by index,
+    /// which take microseconds.
+    pub fn read_now<T, E>(&self, work: impl FnMut(&mut Tx<'_>) -> Result<T, E>) -> Result<T, E>
+    where
+        E: From<MetaError>,
+    {
+        self.inner.counters.reads.fetch_add(1, Relaxed);
+        self.inner.readers.read_now(work)
+    }
+
+    /// What has been done since the metadata was opened.
+    pub fn stats(&self) -> MetaStats {
+        self.inner.counters.snapshot()
+    }
+
+    /// Jobs that wait for the writer now.
+    pub fn queued(&self) -> usize {
+        self.inner.queue.max_capacity() - self.inner.queue.capacity()
+    }
+
+    /// Finishes what is queued, empties the write-ahead log into the database and ends the writer. Later calls on any
+    /// clone answer `MetaError::Closed`.
+    pub async fn close(&self) {
+        self.inner.readers.close();
+        // Refused only if the writer has ended already.
+        let _ = self.inner.queue.send(Message::Close).await;
+        let thread = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+        self.inner.queue.closed().await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

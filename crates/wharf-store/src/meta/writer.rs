@@ -1,0 +1,277 @@
+//! The one writer: a thread that runs queued jobs as savepoints of a shared transaction and answers them after its sync.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    error::MetaError,
+    sqlite::{self, SqliteOptions},
+    stats::Counters,
+    testing::Site,
+    tx::Tx,
+};
+
+/// What the writer is asked to do.
+pub(super) enum Message {
+    Run(Box<dyn Job>),
+    Close,
+}
+
+/// A write transaction on its way.
+pub(super) trait Job: Send {
+    /// Runs the work, perhaps not for the first time; true if its changes are to be kept.
+    fn run(&mut self, tx: &mut Tx<'_>) -> bool;
+    /// Answers with what the work returned, or with the failure of the batch.
+    fn answer(self: Box<Self>, failure: Option<&MetaError>);
+}
+
+pub(super) struct Write<F, T, E> {
+    work: F,
+    outcome: Option<Result<T, E>>,
+    reply: oneshot::Sender<Result<T, E>>,
+}
+
+impl<F, T, E> Write<F, T, E> {
+    pub fn new(work: F) -> (Box<Self>, oneshot::Receiver<Result<T, E>>) {
+        let (reply, answer) = oneshot::channel();
+        (Box::new(Write { work, outcome: None, reply }), answer)
+    }
+}
+
+impl<F, T, E> Job for Write<F, T, E>
+where
+    F: FnMut(&mut Tx<'_>) -> Result<T, E> + Send,
+    T: Send,
+    E: From<MetaError> + Send,
+{
+    fn run(&mut self, tx: &mut Tx<'_>) -> bool {
+        self.outcome = None;
+        self.outcome.insert((self.work)(tx)).is_ok()
+    }
+
+    fn answer(self: Box<Self>, failure: Option<&MetaError>) {
+        let result = match (failure, self.outcome) {
+            (Some(error), _) => Err(error.clone().into()),
+            (None, Some(outcome)) => outcome,
+            (None, None) => Err(MetaError::other("a write transaction panicked").into()),
+        };
+        // Nobody waits any more if the caller was cancelled; the change stands.
+        let _ = self.reply.send(result);
+    }
+}
+
+/// Durability is lost, the hook has been told, and nothing may be written any more.
+struct Lost;
+
+pub(super) struct Writer {
+    conn: Connection,
+    queue: mpsc::Receiver<Message>,
+    options: SqliteOptions,
+    counters: Arc<Counters>,
+    page_bytes: u64,
+    /// Frames in the log at the last checkpoint that could not finish.
+    tried_at: u64,
+}
+
+impl Writer {
+    pub fn new(
+        conn: Connection,
+        queue: mpsc::Receiver<Message>,
+        options: SqliteOptions,
+        counters: Arc<Counters>,
+    ) -> Result<Writer, MetaError> {
+        let page_bytes: i64 = conn.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+        let page_bytes = u64::try_from(page_bytes).unwrap_or(4096).max(512);
+        Ok(Writer { conn, queue, options, counters, page_bytes, tried_at: 0 })
+    }
+
+    /// Runs until the queue is closed and empty, or durability is lost.
+    pub fn run(mut self) {
+        while let Some(message) = self.queue.blocking_recv() {
+            let done = match message {
+                Message::Close => {
+                    self.queue.close();
+                    Ok(())
+                }
+                Message::Run(job) => self.serve(job).and_then(|()| self.checkpoint_if_due()),
+            };
+            if let Err(Lost) = done {
+                return;
+            }
+        }
+        // If this fails, the next start reads the log.
+        let _ = self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)");
+    }
+
+    /// Runs `first` and what waits behind it in one commit, and answers.
+    fn serve(&mut self, first: Box<dyn Job>) -> Result<(), Lost> {
+        let mut jobs = vec![first];
+        let result = self.batch(&mut jobs, true);
+        if jobs.len() > 1 && matches!(result, Err(MetaError::Constraint { .. })) {
+            // A deferred constraint failed at the commit. Nobody knows whose: one by one, only its breaker fails.
+            return jobs.into_iter().try_for_each(|job| {
+                let mut alone = vec![job];
+                let result = self.batch(&mut alone, false);
+                self.answer(alone, result)
+            });
+        }
+        self.answer(jobs, result)
+    }
+
+    fn answer(&mut self, jobs: Vec<Box<dyn Job>>, result: Result<(), MetaError>) -> Result<(), Lost> {
+        self.counters.count_batch(jobs.len());
+        let failure = result.err();
+        let mut standing = Ok(());
+        if let Some(error) = &failure {
+            self.counters.failed_batches.fetch_add(1, Relaxed);
+            tracing::error!(%error, jobs = jobs.len(), "cannot commit to the metadata");
+            // Before anybody hears of it: what a failed sync has kept is unknown until the next start.
+            standing = self.unless_lost(error);
+        }
+        for job in jobs {
+            job.answer(failure.as_ref());
+        }
+        standing?;
+        match failure {
+            // Room may be left in the database though not in the log.
+            Some(MetaError::Full) => self.checkpoint("PRAGMA wal_checkpoint(PASSIVE)"),
+            _ => Ok(()),
+        }
+    }
+
+    fn batch(&mut self, jobs: &mut Vec<Box<dyn Job>>, take_more: bool) -> Result<(), MetaError> {
+        let result = self.transaction(jobs, take_more);
+        if let Err(error) = &result {
+            let _ = self.undo().inspect_err(|second| tracing::error!(%second, %error, "cannot roll back"));
+        }
+        result
+    }
+
+    fn transaction(&mut self, jobs: &mut Vec<Box<dyn Job>>, take_more: bool) -> Result<(), MetaError> {
+        let started = Instant::now();
+        self.undo()?;
+        sqlite::run(&self.conn, "BEGIN IMMEDIATE")?;
+        let mut done = 0;
+        let mut kept = false;
+        while done < jobs.len() {
+            kept |= self.savepoint(&mut *jobs[done])?;
+            done += 1;
+            let room = done < self.options.batch_jobs && started.elapsed() < self.options.batch_time;
+            if take_more && room {
+                jobs.extend(self.next_queued());
+            }
+        }
+        if !kept {
+            return self.undo();
+        }
+        let commit = Instant::now();
+        match &self.options.faults {
+            None => sqlite::run(&self.conn, "COMMIT")?,
+            Some(faults) => faults.around(Site::Commit, || sqlite::run(&self.conn, "COMMIT"))?,
+        }
+        self.counters.commits.fetch_add(1, Relaxed);
+        self.counters.commit_micros.fetch_add(commit.elapsed().as_micros() as u64, Relaxed);
+        Ok(())
+    }
+
+    fn undo(&self) -> Result<(), MetaError> {
+        match self.conn.is_autocommit() {
+            true => Ok(()),
+            false => sqlite::run(&self.conn, "ROLLBACK"),
+        }
+    }
+
+    fn next_queued(&mut self) -> Option<Box<dyn Job>> {
+        match self.queue.try_recv().ok()? {
+            Message::Run(job) => Some(job),
+            Message::Close => {
+                self.queue.close();
+                None
+            }
+        }
+    }
+
+    /// Runs one job; true if it changed anything to keep. Fails if the whole transaction is lost.
+    fn savepoint(&self, job: &mut dyn Job) -> Result<bool, MetaError> {
+        sqlite::run(&self.conn, "SAVEPOINT job")?;
+        let now = (self.options.clock)();
+        let mut tx = Tx::new(&self.conn, now, Site::Statement, self.options.faults.as_deref());
+        let keep = catch_unwind(AssertUnwindSafe(|| job.run(&mut tx))).unwrap_or_else(|_| {
+            self.counters.panics.fetch_add(1, Relaxed);
+            false
+        });
+        if self.conn.is_autocommit() {
+            // A full disk or an I/O error inside a statement rolls back everything, the jobs before included.
+            return Err(tx
+                .last_error()
+                .unwrap_or_else(|| MetaError::other("the transaction was rolled back")));
+        }
+        if !keep {
+            sqlite::run(&self.conn, "ROLLBACK TO job")?;
+        }
+        sqlite::run(&self.conn, "RELEASE job")?;
+        Ok(keep)
+    }
+
+    /// Copies the log into the database when it has grown large, between batches, so that no reader pays for it.
+    fn checkpoint_if_due(&mut self) -> Result<(), Lost> {
+        let due = self.options.checkpoint_bytes / self.page_bytes;
+        let Ok((frames, copied)) = self.checkpoint_state("PRAGMA wal_checkpoint(NOOP)") else {
+            return Ok(());
+        };
+        if frames < self.tried_at {
+            self.tried_at = 0;
+        }
+        let waiting = frames.saturating_sub(copied);
+        let overlong = frames > due.saturating_mul(4);
+        // After an attempt that a reader's snapshot stopped, wait for the log to grow a little first.
+        let grown = self.tried_at == 0 || frames > self.tried_at + due / 4;
+        if !grown || (waiting <= due && !overlong) {
+            return Ok(());
+        }
+        self.tried_at = frames;
+        if !overlong {
+            return self.checkpoint("PRAGMA wal_checkpoint(PASSIVE)");
+        }
+        // Overlapping readers keep the log from starting over: wait for them, but not for long.
+        let _ = self.conn.busy_timeout(Duration::from_millis(50));
+        let done = self.checkpoint("PRAGMA wal_checkpoint(RESTART)");
+        let _ = self.conn.busy_timeout(self.options.busy_timeout);
+        done
+    }
+
+    /// A checkpoint that fails leaves the log as it was, and is tried again; only a failed sync is the end.
+    fn checkpoint(&self, pragma: &'static str) -> Result<(), Lost> {
+        match self.checkpoint_state(pragma) {
+            Ok(_) => {
+                self.counters.checkpoints.fetch_add(1, Relaxed);
+                Ok(())
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot copy the write-ahead log into the database yet");
+                self.unless_lost(&error)
+            }
+        }
+    }
+
+    fn unless_lost(&self, error: &MetaError) -> Result<(), Lost> {
+        if let MetaError::SyncFailed(_) = error {
+            (self.options.fatal)(error);
+            return Err(Lost);
+        }
+        Ok(())
+    }
+
+    /// Answers the frames in the log and how many of them are in the database.
+    fn checkpoint_state(&self, pragma: &'static str) -> Result<(u64, u64), MetaError> {
+        let (frames, copied): (i64, i64) =
+            self.conn.prepare_cached(pragma)?.query_row([], |row| Ok((row.get(1)?, row.get(2)?)))?;
+        Ok((u64::try_from(frames).unwrap_or(0), u64::try_from(copied).unwrap_or(0)))
+    }
+}
