@@ -44,7 +44,7 @@ impl<'c> Tx<'c> {
         self.execute_dynamic(sql, params)
     }
 
-    /// The first row, if there is one. A statement that changes rows is always run to its end.
+    /// The first row, if there is one. With `RETURNING`, every row is changed, whichever is asked for.
     pub fn query_opt<T>(
         &mut self,
         sql: &'static str,
@@ -93,15 +93,12 @@ impl<'c> Tx<'c> {
         self.guarded(|conn| {
             let mut statement = conn.prepare_cached(sql)?;
             bind(&mut statement, params)?;
-            let changes_rows = !statement.readonly();
             let mut rows = statement.raw_query();
-            let first = match rows.next()? {
-                Some(row) => map(&Row::new(row))?,
-                None => return Ok(None),
-            };
-            // A statement with RETURNING checks its foreign keys only when it ends.
-            while changes_rows && rows.next()?.is_some() {}
-            Ok(Some(first))
+            // Changes and their constraints are complete before a RETURNING clause gives its first row.
+            match rows.next()? {
+                Some(row) => map(&Row::new(row)).map(Some),
+                None => Ok(None),
+            }
         })
     }
 
