@@ -1,0 +1,8 @@
+//! Who may do what: SigV4 verification, sealed tokens, and the decision whether a principal may act.
+//!
+//! Nothing here does I/O: clocks, keys and records come in as arguments.
+
+pub mod actions;
+pub mod decision;
+pub mod sigv4;
+pub mod token;

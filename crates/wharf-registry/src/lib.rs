@@ -1,0 +1,46 @@
+//! What a registry does. Every rule lives here, once, below both faces: the AWS JSON API and OCI Distribution call
+//! the same functions, so neither can bypass the other's rule.
+//!
+//! One file per family of operations; the same word names the file in `wharf-http` (shape) and in `wharf-store`
+//! (SQL). A function that acts on a repository takes [`Authorized<RepositoryRef>`](Authorized): only
+//! [`Registry::authorize`] can make one.
+
+mod access;
+mod accounts;
+mod blobs;
+mod clock;
+mod collect;
+mod convert;
+mod dialect;
+mod download;
+mod error;
+mod images;
+mod key_ring;
+mod kms;
+mod model;
+mod options;
+mod pull_time;
+mod referrers;
+mod registry;
+mod repositories;
+mod scrub;
+mod settings;
+mod tags;
+mod undelete;
+mod uploads;
+
+pub use access::{Authorized, Caller, Presented};
+pub use accounts::{AccessKeyInfo, NewAccessKey};
+pub use blobs::{BlobInfo, BlobReader, LayerCheck, LayerState};
+pub use clock::Clock;
+pub use collect::{CollectReport, CollectStats};
+pub use dialect::{DIFFERENCES, Dialect, Difference};
+pub use error::{ImageFailureCode, RegistryError};
+pub use images::{Deleted, PutImage, PutOutcome, StoredManifest};
+pub use kms::{KeyAlias, KmsKey, NewKey};
+pub use model::*;
+pub use options::{Limits, Options, Quotas};
+pub use registry::{Progress, Registry, RegistryStats};
+pub use scrub::ScrubReport;
+pub use undelete::UndeleteReport;
+pub use uploads::{BodyError, BodyStream, MountOutcome, Upload, UploadProgress};

@@ -1,0 +1,3 @@
+//! The program: command line, configuration, start-up and shut-down.
+
+fn main() {}
