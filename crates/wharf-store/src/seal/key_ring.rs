@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use aws_lc_rs::aead::LessSafeKey;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use zeroize::{Zeroize, Zeroizing};
 
 use super::SealError;
 use super::segment::{cipher, open_layer, seal_layer};
@@ -23,20 +23,20 @@ const FORMAT_WRAPPED: u8 = 1;
 const FORMAT_ROOT: u8 = 2;
 
 /// A random 256-bit key that seals the content of one object (or one layer of it).
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct DataKey([u8; 32]);
+#[derive(Clone)]
+pub struct DataKey(Zeroizing<[u8; 32]>);
 
 impl DataKey {
     /// A fresh random key. Fails with [`SealError::Library`] when the system gives no randomness.
     pub fn generate() -> Result<Self, SealError> {
-        let mut key = Self([0; 32]);
-        aws_lc_rs::rand::fill(&mut key.0).map_err(|_| SealError::Library)?;
-        Ok(key)
+        let mut key = Zeroizing::new([0; 32]);
+        aws_lc_rs::rand::fill(&mut *key).map_err(|_| SealError::Library)?;
+        Ok(Self(key))
     }
 
     /// A key from bytes that a key provider returned. Fails with [`SealError::Corrupt`] unless there are 32.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, SealError> {
-        bytes.try_into().map(Self).map_err(|_| SealError::Corrupt)
+        bytes.try_into().map(|key| Self(Zeroizing::new(key))).map_err(|_| SealError::Corrupt)
     }
 
     /// The key itself: for ciphers and wrapping only.
@@ -60,7 +60,10 @@ pub struct WrappingKey {
 
 impl std::fmt::Debug for WrappingKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("WrappingKey").field("id", &self.id).field("version", &self.version).finish_non_exhaustive()
+        f.debug_struct("WrappingKey")
+            .field("id", &self.id)
+            .field("version", &self.version)
+            .finish_non_exhaustive()
     }
 }
 
@@ -201,7 +204,7 @@ impl RootKey {
             return Err(RootKeyError::Exposed { path: path.to_owned(), mode });
         }
         let mut text = Zeroizing::new(String::with_capacity(256));
-        file.by_ref().take(200).read_to_string(&mut text).map_err(failed)?;
+        Read::take(&mut file, 200).read_to_string(&mut text).map_err(failed)?;
         Self::from_text(&text)
     }
 
@@ -313,7 +316,10 @@ mod tests {
         }
         let same_name = wrapping(1);
         assert_eq!(same_name.unwrap(&wrapped, b"d").unwrap_err(), SealError::Corrupt);
-        assert!(matches!(wrapping(2).unwrap(&wrapped, b"d"), Err(SealError::WrongKey { expected: 2, found: 1 })));
+        assert!(matches!(
+            wrapping(2).unwrap(&wrapped, b"d"),
+            Err(SealError::WrongKey { expected: 2, found: 1 })
+        ));
     }
 
     #[test]
@@ -357,7 +363,7 @@ mod tests {
 
     #[test]
     fn debug_prints_no_key_bytes() {
-        let key = DataKey([0xAB; 32]);
+        let key = DataKey(Zeroizing::new([0xAB; 32]));
         let ring = WrappingKey::new("id", 1, &key);
         let text = format!("{key:?} {ring:?} {:?}", RootKey::from_key(&key));
         assert!(!text.to_lowercase().contains("ab") && !text.contains("171"), "{text}");

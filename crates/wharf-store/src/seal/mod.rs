@@ -8,7 +8,9 @@ pub mod segment;
 
 pub use key_ring::{DataKey, RootKey, RootKeyError, WrappingKey};
 pub use sealer::SegmentSealer;
-pub use segment::{ContentKeys, Layers, SEGMENT_SIZE, SegmentOpener, open_small, seal_small};
+pub use segment::{
+    ContentKeys, Layers, SEGMENT_SIZE, SegmentOpener, open_small, open_state, seal_small, seal_state,
+};
 
 /// Why something could not be sealed or opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,8 +29,8 @@ pub enum SealError {
     /// The bytes start with a format this program does not know.
     #[error("unknown sealing format {0}")]
     Unsupported(u8),
-    /// More than one segment of plaintext where only one is allowed.
-    #[error("{0} bytes are too many for one segment")]
+    /// More plaintext than is sealed in one piece.
+    #[error("{0} bytes are too many to seal in one piece")]
     TooLong(usize),
     /// The operating system gave no randomness, or the cipher refused its input.
     #[error("the cryptographic library failed")]

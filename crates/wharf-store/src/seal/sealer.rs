@@ -132,7 +132,8 @@ impl SegmentSealer {
         }
         let whole = self.filled.saturating_sub(1) / SEGMENT_SIZE;
         let tail_at = self.plaintext_start(whole).min(self.buffer.len());
-        let mut after = Self { first_index: self.first_index + whole as u64, ..Self::new(self.sealing.clone()) };
+        let mut after =
+            Self { first_index: self.first_index + whole as u64, ..Self::new(self.sealing.clone()) };
         after.fill(&self.buffer[tail_at..]);
         after.hashed = after.filled;
         let mut head = std::mem::replace(self, after);

@@ -14,6 +14,8 @@ use crate::object::ObjectId;
 
 /// Plaintext bytes in every segment but the last, which may be shorter.
 pub const SEGMENT_SIZE: usize = 64 * 1024;
+/// The most plaintext that [`seal_small`] and [`seal_state`] seal in one piece (manifests have up to 4 MiB).
+pub const SMALL_LIMIT: usize = 8 * 1024 * 1024;
 const NONCE: usize = 12;
 const TAG: usize = 16;
 
@@ -245,10 +247,30 @@ impl<'a> SegmentOpener<'a> {
     }
 }
 
-/// Seals up to one segment of bytes that are kept inside the metadata, in the format of a last segment 0. Fails
-/// with [`SealError::TooLong`] for more than [`SEGMENT_SIZE`] bytes.
+/// Seals a small blob or a manifest that is kept inside the metadata, in one piece, in the format of a last segment
+/// 0. Fails with [`SealError::TooLong`] for more than [`SMALL_LIMIT`] bytes.
 pub fn seal_small(keys: &ContentKeys, object: ObjectId, plaintext: &[u8]) -> Result<Vec<u8>, SealError> {
-    if plaintext.len() > SEGMENT_SIZE {
+    seal_one(keys, Context { object, index: 0, last: true }, plaintext)
+}
+
+/// Opens what [`seal_small`] sealed, reusing its buffer for the plaintext. Fails with [`SealError::Corrupt`] when
+/// the bytes, the key or the object are not those of the sealing.
+pub fn open_small(keys: &ContentKeys, object: ObjectId, stored: Vec<u8>) -> Result<Vec<u8>, SealError> {
+    open_one(keys, Context { object, index: 0, last: true }, stored)
+}
+
+/// Seals the state of an unfinished upload of `object`. Index `u64::MAX` keeps it apart from content.
+pub fn seal_state(keys: &ContentKeys, object: ObjectId, state: &[u8]) -> Result<Vec<u8>, SealError> {
+    seal_one(keys, Context { object, index: u64::MAX, last: false }, state)
+}
+
+/// Opens what [`seal_state`] sealed; fails like [`open_small`].
+pub fn open_state(keys: &ContentKeys, object: ObjectId, stored: Vec<u8>) -> Result<Vec<u8>, SealError> {
+    open_one(keys, Context { object, index: u64::MAX, last: false }, stored)
+}
+
+fn seal_one(keys: &ContentKeys, context: Context, plaintext: &[u8]) -> Result<Vec<u8>, SealError> {
+    if plaintext.len() > SMALL_LIMIT {
         return Err(SealError::TooLong(plaintext.len()));
     }
     let layers = keys.layers();
@@ -256,19 +278,14 @@ pub fn seal_small(keys: &ContentKeys, object: ObjectId, plaintext: &[u8]) -> Res
     stored.resize(layers.header(), 0);
     stored.extend_from_slice(plaintext);
     stored.resize(plaintext.len() + layers.overhead(), 0);
-    keys.seal(object, 0, true, &mut stored)?;
+    keys.seal(context.object, context.index, context.last, &mut stored)?;
     Ok(stored)
 }
 
-/// Opens what [`seal_small`] sealed, reusing its buffer for the plaintext. Fails with [`SealError::Corrupt`] when
-/// the bytes, the key or the object are not those of the sealing.
-pub fn open_small(keys: &ContentKeys, object: ObjectId, mut stored: Vec<u8>) -> Result<Vec<u8>, SealError> {
-    let aad = Context { object, index: 0, last: true }.aad();
+fn open_one(keys: &ContentKeys, context: Context, mut stored: Vec<u8>) -> Result<Vec<u8>, SealError> {
+    let aad = context.aad();
     let layers = keys.layers();
     let len = stored.len().checked_sub(layers.overhead()).ok_or(SealError::Corrupt)?;
-    if len > SEGMENT_SIZE {
-        return Err(SealError::Corrupt);
-    }
     match keys {
         ContentKeys::Single(key) => {
             open_layer(key, &aad, &mut stored)?;
@@ -291,7 +308,9 @@ mod tests {
 
     fn keys(layers: Layers) -> ContentKeys {
         match layers {
-            Layers::Double => ContentKeys::double(&DataKey::generate().unwrap(), &DataKey::generate().unwrap()),
+            Layers::Double => {
+                ContentKeys::double(&DataKey::generate().unwrap(), &DataKey::generate().unwrap())
+            }
             _ => ContentKeys::single(&DataKey::generate().unwrap()),
         }
     }
@@ -362,7 +381,9 @@ mod tests {
         keys.seal(object, 3, false, &mut sealed).unwrap();
         let open = |index, last| {
             let mut plain = [0; 10];
-            SegmentOpener::new(&keys, object).open_into(index, last, &mut sealed.clone(), &mut plain).map(|()| plain)
+            SegmentOpener::new(&keys, object)
+                .open_into(index, last, &mut sealed.clone(), &mut plain)
+                .map(|()| plain)
         };
         assert_eq!(open(3, false), Ok([7; 10]));
         assert_eq!(open(3, true), Err(SealError::Corrupt));
@@ -375,7 +396,13 @@ mod tests {
         let object = ObjectId::random();
         let once = seal_small(&keys, object, b"same").unwrap();
         assert_ne!(once, seal_small(&keys, object, b"same").unwrap());
-        assert!(matches!(seal_small(&keys, object, &[0; SEGMENT_SIZE + 1]), Err(SealError::TooLong(65_537))));
-        assert!(open_small(&keys, object, seal_small(&keys, object, &[1; SEGMENT_SIZE]).unwrap()).is_ok());
+        assert!(matches!(seal_small(&keys, object, &[0; SMALL_LIMIT + 1]), Err(SealError::TooLong(_))));
+        let state = seal_state(&keys, object, b"same").unwrap();
+        assert_eq!(
+            open_small(&keys, object, state.clone()),
+            Err(SealError::Corrupt),
+            "a state is not content"
+        );
+        assert_eq!(open_state(&keys, object, state).unwrap(), b"same");
     }
 }
