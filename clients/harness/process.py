@@ -14,13 +14,18 @@ import pytest
 SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
+def environment(more=None):
+    """This process's environment without WHARF_… (each is a setting of the program, or ours), and `more`."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("WHARF_")} | (more or {})
+
+
 def run(*command, input=None, env=None, timeout=120, check=True):
     """Runs a command to its end; a failure shows the command, its exit code and everything it said."""
     command = [str(part) for part in command]
     done = subprocess.run(
         command,
         input=input,
-        env={**os.environ, **(env or {})},
+        env=environment(env),
         timeout=timeout,
         text=True,
         stdout=subprocess.PIPE,
@@ -81,7 +86,7 @@ class Daemon:
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **(env or {})},
+                env=environment(env),
             )
 
     def must_be_alive(self):

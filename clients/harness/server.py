@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .process import run
+from .process import environment, run
 
 REPOSITORY_ROOT = Path(__file__).resolve().parents[2]
 
@@ -64,7 +64,7 @@ class Server:
             stdout=subprocess.PIPE,
             stderr=open(self.data_dir.parent / (self.data_dir.name + ".stderr"), "ab"),
             text=True,
-            env={**os.environ, **self.env},
+            env=environment(self.env),
         )
         self._reader = threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True)
         self._reader.start()
