@@ -1,5 +1,8 @@
 //! Requests signed by botocore (`fixtures/make_botocore_cases.py`), a signer that is not ours.
 
+// Helpers of tests are tests too, but clippy exempts only functions marked as such.
+#![allow(clippy::unwrap_used)]
+
 use serde_json::Value;
 use wharf_iam::sigv4::cases::{self, CasesError};
 

@@ -1,5 +1,8 @@
 //! Whatever a client sends, the verifier answers; and what our signer signs, it accepts.
 
+// Helpers of tests are tests too, but clippy exempts only functions marked as such.
+#![allow(clippy::unwrap_used)]
+
 use std::time::Duration;
 
 use proptest::prelude::*;

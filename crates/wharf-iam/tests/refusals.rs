@@ -1,5 +1,8 @@
 //! One refusal per row of the error table, with its codes, status and exact text; and the order of checks.
 
+// Helpers of tests are tests too, but clippy exempts only functions marked as such.
+#![allow(clippy::unwrap_used)]
+
 use std::time::Duration;
 
 use wharf_iam::sigv4::{

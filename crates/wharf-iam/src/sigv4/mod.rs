@@ -17,7 +17,7 @@ mod verify;
 
 pub use canonical::{canonical_path, canonical_query};
 pub use credential::{Form, Scope};
-pub use error::{Protocol, SignatureError};
+pub use error::{Explanation, Protocol, SignatureError};
 pub use key::{KeyRecord, KeyStatus, Secret, SigningKey, SigningKeyCache};
 pub use request::SignedRequest;
 pub use sign::Signer;

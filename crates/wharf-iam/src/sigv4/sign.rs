@@ -135,9 +135,9 @@ impl Signer {
         date: SignedDate,
         scope: &Scope,
     ) -> String {
-        let mut canonical = canonical_request(request, signed_headers, presigned);
-        canonical.extend_from_slice(hex::encode(body_sha256(body)).as_bytes());
-        SigningKey::derive(&self.secret, scope).sign(string_to_sign(date, scope, &canonical).as_bytes())
+        let canonical = canonical_request(request, signed_headers, presigned);
+        let to_sign = string_to_sign(date, scope, &canonical, &body_sha256(body));
+        SigningKey::derive(&self.secret, scope).sign(to_sign.as_bytes())
     }
 }
 

@@ -2,8 +2,10 @@
 //! parse, date, scope, clock | key look-up, token, signature, token expiry, key status.
 
 use std::fmt;
+use std::sync::LazyLock;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest;
 use wharf_types::{Region, Timestamp};
 
 use super::canonical::{canonical_request, is_well_formed};
@@ -12,13 +14,14 @@ use super::date::SignedDate;
 use super::error::{Explanation, SignatureError};
 use super::key::{KeyRecord, KeyStatus, Secret, SigningKey, SigningKeyCache};
 use super::request::SignedRequest;
-use super::{ALGORITHM, TERMINATOR, body_sha256};
+use super::{ALGORITHM, TERMINATOR};
 
 /// How far a client's clock may be from ours, seconds. AWS names 15 minutes in the errors of all services here.
 const TOLERANCE_SECONDS: u64 = 15 * 60;
 
 /// Used in place of the secret of a key that does not exist, so that the answer takes the same time.
-const DUMMY_SECRET: &str = "wharf/there+is+no+key+of+this+id/0000000";
+static DUMMY_SECRET: LazyLock<Secret> =
+    LazyLock::new(|| Secret::new("wharf/there+is+no+key+of+this+id/0000000"));
 
 /// What the endpoint expects of a signature's scope, and what time it is there.
 #[derive(Clone, Copy, Debug)]
@@ -147,18 +150,15 @@ impl Presented {
         body_sha256: &[u8; 32],
         options: &VerifyOptions<'_>,
     ) -> Result<(), SignatureError> {
-        let dummy;
-        let secret = match key {
-            Some(record) => &record.secret,
-            None => {
-                dummy = Secret::new(DUMMY_SECRET);
-                &dummy
-            }
+        // An unknown key takes the same way, cache included, so that the time does not tell which ids exist.
+        let (id, secret) = match key {
+            Some(record) => (self.access_key_id.as_str(), &record.secret),
+            None => ("", &*DUMMY_SECRET),
         };
         let string_to_sign = self.string_to_sign(body_sha256);
-        let signing_key = match (options.cache, key) {
-            (Some(cache), Some(_)) => cache.signing_key(&self.access_key_id, secret, &self.scope),
-            _ => SigningKey::derive(secret, &self.scope),
+        let signing_key = match options.cache {
+            Some(cache) => cache.signing_key(id, secret, &self.scope),
+            None => SigningKey::derive(secret, &self.scope),
         };
         let expected = signing_key.sign(string_to_sign.as_bytes());
         let genuine = verify_slices_are_equal(expected.as_bytes(), self.signature.as_bytes()).is_ok()
@@ -183,20 +183,13 @@ impl Presented {
         }
     }
 
-    /// The canonical request for a body of this hash.
-    fn canonical_request(&self, body_sha256: &[u8; 32]) -> Vec<u8> {
-        let mut canonical = self.canonical.clone();
-        canonical.extend_from_slice(hex::encode(body_sha256).as_bytes());
-        canonical
+    fn string_to_sign(&self, body_sha256: &[u8; 32]) -> String {
+        string_to_sign(self.date, &self.scope, &self.canonical, body_sha256)
     }
 
-    fn string_to_sign(&self, hash: &[u8; 32]) -> String {
-        string_to_sign(self.date, &self.scope, &self.canonical_request(hash))
-    }
-
-    fn explanation(&self, hash: &[u8; 32], string_to_sign: String) -> Explanation {
-        let canonical_request = String::from_utf8_lossy(&self.canonical_request(hash)).into_owned();
-        Explanation { canonical_request, string_to_sign }
+    fn explanation(&self, body_sha256: &[u8; 32], string_to_sign: String) -> Explanation {
+        let headers = String::from_utf8_lossy(&self.canonical);
+        Explanation { canonical_request: format!("{headers}{}", hex::encode(body_sha256)), string_to_sign }
     }
 }
 
@@ -237,10 +230,19 @@ impl Token {
     }
 }
 
-/// `AWS4-HMAC-SHA256`, date, scope and the hash of the canonical request, one a line.
-pub(super) fn string_to_sign(date: SignedDate, scope: &Scope, canonical: &[u8]) -> String {
+/// `AWS4-HMAC-SHA256`, date, scope and the hash of the canonical request, one a line. `canonical` is all of that
+/// request but its last line, the body's hash.
+pub(super) fn string_to_sign(
+    date: SignedDate,
+    scope: &Scope,
+    canonical: &[u8],
+    body_sha256: &[u8; 32],
+) -> String {
+    let mut hash = digest::Context::new(&digest::SHA256);
+    hash.update(canonical);
+    hash.update(hex::encode(body_sha256).as_bytes());
+    let hash = hex::encode(hash.finish());
     let Scope { date: day, region, service } = scope;
-    let hash = hex::encode(body_sha256(canonical));
     format!("{ALGORITHM}\n{}\n{day}/{region}/{service}/{TERMINATOR}\n{hash}", date.to_basic())
 }
 
