@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use wharf_iam::decision::{Identity, Need, decide};
+use wharf_iam::decision::{Identity, Need};
 
 use crate::{Registry, RegistryError};
 
@@ -12,13 +12,6 @@ use crate::{Registry, RegistryError};
 pub struct Caller {
     /// The identity.
     pub identity: Arc<Identity>,
-}
-
-/// A credential that was presented and is genuine; whether it still counts is decided per request.
-#[derive(Clone, Debug)]
-pub struct Presented {
-    /// The access key it belongs to.
-    pub access_key_id: String,
 }
 
 /// Proof that a caller may act on a target. Made by [`Registry::authorize`] only.
@@ -55,9 +48,7 @@ impl Registry {
     /// [`RegistryError::AccessDenied`] with AWS's text for the first that is not. Existence is not looked at, so it
     /// cannot leak.
     pub fn authorize<T>(&self, caller: &Caller, target: T, needs: &[Need]) -> Result<Authorized<T>, RegistryError> {
-        for need in needs {
-            decide(&caller.identity, need)?;
-        }
+        wharf_iam::decision::authorize(&caller.identity, needs)?;
         Ok(Authorized { target, caller: caller.clone() })
     }
 }

@@ -116,6 +116,11 @@ pub const DIFFERENCES: &[Difference] = &[
         ecr: "pages of 100; `n` over 1000 is 405 `UNSUPPORTED`; `last` is opaque",
     },
     Difference {
+        what: "`DELETE /v2/<name>/manifests/<tag>`",
+        spec: "202, the tag goes and the manifest stays",
+        ecr: "202, the image goes with its last tag",
+    },
+    Difference {
         what: "Pull by tag when `Accept` lacks the stored type",
         spec: "the stored manifest",
         ecr: "Docker schema 2 and OCI images are converted into each other",

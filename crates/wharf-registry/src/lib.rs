@@ -8,6 +8,7 @@
 mod access;
 mod accounts;
 mod blobs;
+mod cache;
 mod clock;
 mod collect;
 mod convert;
@@ -19,6 +20,7 @@ mod key_ring;
 mod kms;
 mod model;
 mod options;
+mod page;
 mod pull_time;
 mod referrers;
 mod registry;
@@ -29,7 +31,7 @@ mod tags;
 mod undelete;
 mod uploads;
 
-pub use access::{Authorized, Caller, Presented};
+pub use access::{Authorized, Caller};
 pub use accounts::{AccessKeyInfo, NewAccessKey};
 pub use blobs::{BlobInfo, BlobReader, LayerCheck, LayerState};
 pub use clock::Clock;

@@ -4,10 +4,18 @@
 //! thread, answered after that transaction's sync. Reads have connections of their own and see one snapshot each.
 //! The statements live beside their functions in the topic modules; nothing outside `meta` writes SQL.
 
+pub mod accounts;
 pub mod dialect;
+pub mod manifests;
+pub mod repositories;
+pub mod tags;
 mod error;
+pub mod keys;
+pub mod kms;
 mod migrate;
+pub mod pull_time;
 mod readers;
+pub mod settings;
 mod sqlite;
 mod stats;
 pub mod testing;

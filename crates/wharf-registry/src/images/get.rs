@@ -1,0 +1,198 @@
+//! Pulling manifests.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use wharf_store::meta::{manifests, tags};
+use wharf_store::seal::segment::open_small;
+use wharf_types::{Digest, MediaType, Reference, RepositoryRef, Tag};
+
+use super::{Asked, StoredManifest, asked, failure, mismatch, not_found};
+use crate::convert::convert;
+use crate::repositories::stored;
+use crate::{
+    Authorized, Image, ImageFailure, ImageFailureCode, ImageId, ImageRef, ImageStatus, Registry, RegistryError,
+    Repository,
+};
+
+impl Registry {
+    /// A manifest by tag or digest. Where the dialect converts, a pull by tag gets a type in `accept` if one exists;
+    /// an empty `accept` takes anything.
+    ///
+    /// # Errors
+    /// `ManifestUnknown` (also for an archived image), `RepositoryNotFound`, `Kms`, `Damaged`.
+    pub async fn get_manifest(
+        &self,
+        at: &Authorized<RepositoryRef>,
+        reference: &Reference,
+        accept: &[MediaType],
+    ) -> Result<Arc<StoredManifest>, RegistryError> {
+        let repository = self.repository(at).await?;
+        let digest = self.resolve(&repository, reference)?.ok_or(RegistryError::ManifestUnknown)?;
+        let stored = self.load(&repository, digest).await?.ok_or(RegistryError::ManifestUnknown)?;
+        Ok(self.in_accepted_form(stored, reference, accept))
+    }
+
+    /// As [`get_manifest`](Self::get_manifest), if memory alone can answer.
+    pub fn get_manifest_now(
+        &self,
+        at: &Authorized<RepositoryRef>,
+        reference: &Reference,
+        accept: &[MediaType],
+    ) -> Option<Result<Arc<StoredManifest>, RegistryError>> {
+        let repository = self.cached_repository(at.target())?;
+        let digest = match reference {
+            Reference::Digest(digest) => *digest,
+            Reference::Tag(tag) => self.inner.images.tags.get(&(repository.id, tag.clone()))?,
+        };
+        let stored = self.inner.images.manifests.get(&(repository.id, digest))?;
+        if let Err(error) = self.inner.keys.check_domain(&repository.domain) {
+            return Some(Err(error));
+        }
+        Some(Ok(self.in_accepted_form(stored, reference, accept)))
+    }
+
+    fn in_accepted_form(
+        &self,
+        stored: Arc<StoredManifest>,
+        reference: &Reference,
+        accept: &[MediaType],
+    ) -> Arc<StoredManifest> {
+        let by_tag = matches!(reference, Reference::Tag(_));
+        if by_tag && self.inner.options.dialect.converts_manifests() {
+            return convert(&stored, accept).map_or(stored, Arc::new);
+        }
+        stored
+    }
+
+    /// Notes a pull for `lastRecordedPullTime`; written later, in batches.
+    pub fn note_pull(&self, at: &Authorized<RepositoryRef>, pulled: &StoredManifest) {
+        if let Some(repository) = self.cached_repository(at.target()) {
+            self.record_pull(at.caller(), &repository, &pulled.digest);
+        }
+    }
+
+    /// Where a reference points, whether or not a manifest is there.
+    pub(crate) fn resolve(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+    ) -> Result<Option<Digest>, RegistryError> {
+        match reference {
+            Reference::Digest(digest) => Ok(Some(*digest)),
+            Reference::Tag(tag) => self.resolve_tag(repository, tag),
+        }
+    }
+
+    fn resolve_tag(&self, repository: &Repository, tag: &Tag) -> Result<Option<Digest>, RegistryError> {
+        let cache = &self.inner.images.tags;
+        let key = (repository.id, tag.clone());
+        if let Some(digest) = cache.get(&key) {
+            return Ok(Some(digest));
+        }
+        let ticket = cache.ticket();
+        let found = self.inner.meta.read_now(|tx| tags::find(tx, repository.id, tag.as_str()))?;
+        let Some(text) = found else { return Ok(None) };
+        let digest: Digest = stored("digest", &text)?;
+        cache.fill(ticket, &key, digest);
+        Ok(Some(digest))
+    }
+
+    /// A manifest's bytes, opened and authenticated. `None` when it is not there or not active.
+    async fn load(
+        &self,
+        repository: &Repository,
+        digest: Digest,
+    ) -> Result<Option<Arc<StoredManifest>>, RegistryError> {
+        self.inner.keys.check_domain(&repository.domain)?;
+        let cache = &self.inner.images.manifests;
+        let key = (repository.id, digest);
+        if let Some(known) = cache.get(&key) {
+            return Ok(Some(known));
+        }
+        let ticket = cache.ticket();
+        let text = digest.to_string();
+        let found = self.inner.meta.read_now(|tx| manifests::find_sealed(tx, repository.id, &text))?;
+        let Some((row, sealed)) = found.filter(|(row, _)| row.status == ImageStatus::Active.as_str()) else {
+            return Ok(None);
+        };
+        let keys = self
+            .inner
+            .keys
+            .open_content_keys(&self.inner.meta, &repository.domain, sealed.keys.as_deref())
+            .await?;
+        let bytes = match keys {
+            Some(keys) => open_small(&keys, stored("object id", &sealed.seal_id)?, sealed.content)
+                .map_err(|_| RegistryError::Damaged(digest))?,
+            None => sealed.content,
+        };
+        if Digest::of(digest.algorithm(), &bytes) != digest {
+            return Err(RegistryError::Damaged(digest));
+        }
+        let media_type = MediaType::parse(&row.media_type)
+            .ok_or_else(|| RegistryError::Internal(format!("stored media type {:?}", row.media_type)))?;
+        let manifest = Arc::new(StoredManifest { digest, media_type, bytes: Bytes::from(bytes) });
+        cache.fill(ticket, &key, manifest.clone());
+        Ok(Some(manifest))
+    }
+
+    /// `BatchGetImage`: each image or why not. Where `accepted` is not empty, a pull by tag is converted between
+    /// Docker schema 2 and OCI when the stored type is not accepted and the other is.
+    pub async fn batch_get_images(
+        &self,
+        at: &Authorized<RepositoryRef>,
+        ids: &[ImageId],
+        accepted: &[MediaType],
+    ) -> Result<(Vec<Image>, Vec<ImageFailure>), RegistryError> {
+        let repository = self.repository(at).await?;
+        let (mut images, mut failures) = (Vec::new(), Vec::new());
+        for id in ids {
+            match self.get_one(&repository, id, accepted).await? {
+                Ok(image) => {
+                    self.record_pull(at.caller(), &repository, &image.0);
+                    images.push(image.1);
+                }
+                Err(failed) => failures.push(failed),
+            }
+        }
+        Ok((images, failures))
+    }
+
+    /// One image of a batch with the digest it is stored under.
+    async fn get_one(
+        &self,
+        repository: &Repository,
+        id: &ImageId,
+        accepted: &[MediaType],
+    ) -> Result<Result<(Digest, Image), ImageFailure>, RegistryError> {
+        let asked = match asked(id) {
+            Ok(asked) => asked,
+            Err(failed) => return Ok(Err(failed)),
+        };
+        let (digest, tag) = match &asked {
+            Asked::Digest(digest) => (Some(*digest), None),
+            Asked::Tag(tag) => (self.resolve_tag(repository, tag)?, Some(tag)),
+            Asked::Both(digest, tag) => match self.resolve_tag(repository, tag)? {
+                Some(current) if current != *digest => return Ok(Err(mismatch(id))),
+                found => (found, Some(tag)),
+            },
+        };
+        let Some(digest) = digest else { return Ok(Err(not_found(id))) };
+        let stored = match self.load(repository, digest).await {
+            Ok(Some(stored)) => stored,
+            Ok(None) => return Ok(Err(not_found(id))),
+            Err(RegistryError::Kms { message, .. }) => {
+                return Ok(Err(failure(id, ImageFailureCode::KmsError, message)));
+            }
+            Err(error) => return Err(error),
+        };
+        let by_tag_only = matches!(asked, Asked::Tag(_));
+        let served = if by_tag_only { convert(&stored, accepted).map_or(stored, Arc::new) } else { stored };
+        let image = Image {
+            id: ImageRef { digest: served.digest, tag: tag.cloned() },
+            manifest: served.bytes.clone(),
+            media_type: served.media_type.clone(),
+        };
+        Ok(Ok((digest, image)))
+    }
+}

@@ -1,0 +1,228 @@
+//! `put_image`: the one way an image comes to be, whichever face it came through.
+
+use std::sync::Arc;
+
+use wharf_store::meta::manifests::{self, ManifestRow, SealedManifest};
+use wharf_store::meta::{Tx, repositories, tags};
+use wharf_store::object::ObjectId;
+use wharf_store::seal::segment::seal_small;
+use wharf_types::{Digest, DigestAlgorithm, Manifest, RepositoryRef, Tag};
+
+use crate::repositories::{hold_repository, stored, stored_mutability};
+use crate::{Authorized, ImageStatus, Quotas, Registry, RegistryError, Repository};
+
+/// An image to store.
+#[derive(Clone, Debug)]
+pub struct PutImage {
+    /// The manifest.
+    pub manifest: Manifest,
+    /// The digest the client promised, if it did.
+    pub digest: Option<Digest>,
+    /// The tags to point at it; usually none or one.
+    pub tags: Vec<Tag>,
+}
+
+/// What a put did.
+#[derive(Clone, Debug)]
+pub struct PutOutcome {
+    /// The image's digest.
+    pub digest: Digest,
+    /// What it refers to.
+    pub subject: Option<Digest>,
+    /// Whether anything is different now.
+    pub changed: bool,
+}
+
+/// All that the transaction needs.
+struct Work {
+    repository: Arc<Repository>,
+    digest: Digest,
+    row: ManifestRow,
+    sealed: SealedManifest,
+    /// Must be in the repository.
+    blobs: Vec<String>,
+    /// Referenced if it is in the repository.
+    foreign_blobs: Vec<String>,
+    children: Vec<String>,
+    tags: Vec<Tag>,
+    quotas: Quotas,
+}
+
+impl Registry {
+    /// Stores an image and points its tags at it: checks, inserts and links in one transaction.
+    ///
+    /// # Errors
+    /// `ImageDigestDoesNotMatch`; `ImageTagAlreadyExists` for an immutable tag; `LayersNotFound` and
+    /// `ReferencedImagesNotFound` for what it names and the repository lacks; `LimitExceeded` at a quota; `Kms`;
+    /// `TooLarge`. Nothing has changed then.
+    pub async fn put_image(
+        &self,
+        at: &Authorized<RepositoryRef>,
+        put: PutImage,
+    ) -> Result<PutOutcome, RegistryError> {
+        let limit = self.inner.options.limits.manifest;
+        if put.manifest.bytes().len() as u64 > limit {
+            return Err(RegistryError::TooLarge { what: "manifest", limit });
+        }
+        let algorithm = put.digest.map_or(DigestAlgorithm::Sha256, |digest| digest.algorithm());
+        let digest = put.manifest.digest(algorithm);
+        if let Some(given) = put.digest.filter(|given| *given != digest) {
+            return Err(RegistryError::ImageDigestDoesNotMatch { given, actual: digest });
+        }
+        let repository = self.repository(at).await?;
+        self.inner.keys.check_domain(&repository.domain)?;
+        let subject = put.manifest.subject().map(|subject| subject.digest);
+        if self.is_there(&repository, digest, &put.tags)? {
+            return Ok(PutOutcome { digest, subject, changed: false });
+        }
+        self.refuse_when_full().await?;
+        let work = self.prepare(repository.clone(), digest, &put).await?;
+        let changed = self.inner.meta.write(move |tx| store(tx, &work)).await?;
+        for tag in &put.tags {
+            self.inner.images.forget_tag(repository.id, tag);
+        }
+        Ok(PutOutcome { digest, subject, changed })
+    }
+
+    /// Whether the put would change nothing: told without a write, since most pushes of CI repeat an image.
+    fn is_there(&self, repository: &Repository, digest: Digest, wanted: &[Tag]) -> Result<bool, RegistryError> {
+        let text = digest.to_string();
+        self.inner.meta.read_now(|tx| {
+            let row = manifests::find(tx, repository.id, &text)?;
+            if row.is_none_or(|row| row.status != ImageStatus::Active.as_str()) {
+                return Ok(false);
+            }
+            for tag in wanted {
+                if tags::find(tx, repository.id, tag.as_str())?.as_deref() != Some(text.as_str()) {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })
+    }
+
+    async fn prepare(
+        &self,
+        repository: Arc<Repository>,
+        digest: Digest,
+        put: &PutImage,
+    ) -> Result<Work, RegistryError> {
+        let manifest = &put.manifest;
+        let keys = self.inner.keys.content_keys(&self.inner.meta, &repository.domain).await?;
+        let seal_id = ObjectId::random();
+        let content = match &keys.keys {
+            Some(keys) => seal_small(keys, seal_id, manifest.bytes())
+                .map_err(|error| RegistryError::Internal(format!("sealing a manifest: {error}")))?,
+            None => manifest.bytes().to_vec(),
+        };
+        let (foreign, own): (Vec<_>, Vec<_>) = manifest.blobs().into_iter().partition(|blob| blob.foreign);
+        let annotations = match manifest.subject() {
+            Some(_) => Some(
+                serde_json::to_string(manifest.annotations())
+                    .map_err(|error| RegistryError::Internal(error.to_string()))?,
+            ),
+            None => None,
+        };
+        let row = ManifestRow {
+            digest: digest.to_string(),
+            media_type: manifest.media_type().to_string(),
+            artifact_type: manifest.artifact_type().map(str::to_owned),
+            subject: manifest.subject().map(|subject| subject.digest.to_string()),
+            annotations,
+            size: stored_size(manifest.bytes().len() as u64),
+            content_size: stored_size(manifest.content_size()),
+            status: ImageStatus::Active.as_str().into(),
+            pushed_at: self.inner.clock.now().as_micros(),
+            pulled_at: None,
+            archived_at: None,
+            activated_at: None,
+        };
+        Ok(Work {
+            repository,
+            digest,
+            row,
+            sealed: SealedManifest { keys: keys.wrapped, seal_id: seal_id.to_string(), content },
+            blobs: own.iter().map(|blob| blob.digest.to_string()).collect(),
+            foreign_blobs: foreign.iter().map(|blob| blob.digest.to_string()).collect(),
+            children: manifest.children().iter().map(|child| child.digest.to_string()).collect(),
+            tags: put.tags.clone(),
+            quotas: self.inner.options.quotas,
+        })
+    }
+}
+
+/// Sizes are client text: what does not fit the store's integers is as large as they get.
+fn stored_size(size: u64) -> i64 {
+    i64::try_from(size).unwrap_or(i64::MAX)
+}
+
+/// The transaction. Answers whether anything changed.
+fn store(tx: &mut Tx<'_>, work: &Work) -> Result<bool, RegistryError> {
+    hold_repository(tx, &work.repository)?;
+    let moved = check_tags(tx, work)?;
+    let is_new = !manifests::exists(tx, work.repository.id, &work.row.digest)?;
+    if is_new {
+        insert(tx, work)?;
+    }
+    for tag in &moved {
+        tags::put(tx, work.repository.id, tag.as_str(), &work.row.digest)?;
+    }
+    let most = work.quotas.tags_per_image;
+    if !moved.is_empty() && tags::count_of(tx, work.repository.id, &work.row.digest)? > most {
+        return Err(RegistryError::LimitExceeded(format!(
+            "The image with digest '{}' already has the maximum number of tags ({most})",
+            work.digest
+        )));
+    }
+    Ok(is_new || !moved.is_empty())
+}
+
+/// The tags that would be created or moved; refuses to move one that may not.
+fn check_tags<'a>(tx: &mut Tx<'_>, work: &'a Work) -> Result<Vec<&'a Tag>, RegistryError> {
+    let mut moved = Vec::new();
+    for tag in &work.tags {
+        match tags::find(tx, work.repository.id, tag.as_str())? {
+            Some(current) if current == work.row.digest => continue,
+            Some(_) => {
+                // Read here, not from the cache: the setting must hold in the transaction that moves the tag.
+                let (name, exclusions) = repositories::mutability(tx, work.repository.id)?;
+                if !stored_mutability(&name, &exclusions)?.may_move(tag) {
+                    let repository = work.repository.name.clone();
+                    return Err(RegistryError::ImageTagAlreadyExists { repository, tag: tag.clone() });
+                }
+            }
+            None => {}
+        }
+        moved.push(tag);
+    }
+    Ok(moved)
+}
+
+fn insert(tx: &mut Tx<'_>, work: &Work) -> Result<(), RegistryError> {
+    let id = work.repository.id;
+    let most = work.quotas.images_per_repository;
+    if repositories::count_images(tx, id, 1)? > most {
+        return Err(RegistryError::LimitExceeded(format!(
+            "The repository with name '{}' in the registry with id '{}' already has the maximum number of images ({most})",
+            work.repository.name.name, work.repository.name.registry.account
+        )));
+    }
+    manifests::insert(tx, id, &work.row, &work.sealed)?;
+    let missing = manifests::link_blobs(tx, id, &work.row.digest, &work.blobs)?;
+    if !missing.is_empty() {
+        return Err(RegistryError::LayersNotFound(work.repository.name.clone(), digests(&missing)?));
+    }
+    manifests::link_blobs(tx, id, &work.row.digest, &work.foreign_blobs)?;
+    let (missing, largest) = manifests::link_children(tx, id, &work.row.digest, &work.children)?;
+    if !missing.is_empty() {
+        return Err(RegistryError::ReferencedImagesNotFound(work.repository.name.clone(), digests(&missing)?));
+    }
+    if !work.children.is_empty() {
+        manifests::set_content_size(tx, id, &work.row.digest, largest)?;
+    }
+    Ok(())
+}
+
+fn digests(texts: &[String]) -> Result<Vec<Digest>, RegistryError> {
+    texts.iter().map(|text| stored("digest", text)).collect()
+}
