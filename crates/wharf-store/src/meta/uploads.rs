@@ -1,0 +1,225 @@
+//! Upload sessions. A row moves forward by compare-and-set on (generation, received), so of two writers, in one
+//! process or in two, one wins.
+
+use wharf_types::UploadId;
+
+use super::objects::{self, object_id};
+use super::{MetaError, Row, Tx, repositories};
+use crate::object::ObjectId;
+
+/// An upload to begin.
+#[derive(Clone, Debug)]
+pub struct NewUpload {
+    /// Its id.
+    pub id: UploadId,
+    /// Where it goes.
+    pub repository_id: i64,
+    /// The repository's key domain.
+    pub domain_id: i64,
+    /// The object to be filled.
+    pub object: ObjectId,
+    /// Its wrapped content keys; `None` = stored plain.
+    pub keys: Option<Vec<u8>>,
+    /// The time.
+    pub now: i64,
+    /// When it is given up unless it moves.
+    pub expires_at: i64,
+}
+
+/// How far an upload has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Acknowledged bytes.
+    pub received: u64,
+    /// Parts they came in.
+    pub parts: u64,
+    /// Size of the newest part.
+    pub last_part: u64,
+    /// A part that was not the last was too small.
+    pub short_part: bool,
+}
+
+/// An upload as it stands.
+#[derive(Clone, Debug)]
+pub struct UploadRow {
+    /// Its id.
+    pub id: UploadId,
+    /// Where it goes.
+    pub repository_id: i64,
+    /// The object being filled.
+    pub object: ObjectId,
+    /// The object's wrapped content keys.
+    pub keys: Option<Vec<u8>>,
+    /// How far it has come.
+    pub progress: Progress,
+    /// Counts its steps.
+    pub generation: u64,
+    /// Sealed: what is needed to go on. `None` before the first byte.
+    pub state: Option<Vec<u8>>,
+    /// When it is given up.
+    pub expires_at: i64,
+}
+
+/// Records an upload and its object before the first byte. Answers whether the repository is there.
+pub fn start(tx: &mut Tx<'_>, new: &NewUpload) -> Result<bool, MetaError> {
+    if !repositories::hold(tx, new.repository_id)? {
+        return Ok(false);
+    }
+    objects::insert_writing(tx, new.object, new.domain_id, new.keys.as_deref(), new.now, new.expires_at)?;
+    tx.execute(
+        "INSERT INTO uploads (id, repository_id, object_id, received, generation, parts, last_part, short_part,
+                              started_at, expires_at)
+         VALUES ($1, $2, $3, 0, 0, 0, 0, FALSE, $4, $5)",
+        &[&new.id.to_string(), &new.repository_id, &new.object.to_string(), &new.now, &new.expires_at],
+    )?;
+    Ok(true)
+}
+
+/// Finds an upload of a repository.
+pub fn find(tx: &mut Tx<'_>, repository_id: i64, id: UploadId) -> Result<Option<UploadRow>, MetaError> {
+    tx.query_opt(
+        "SELECT u.repository_id, u.object_id, o.keys, u.received, u.parts, u.last_part, u.short_part, u.generation,
+                u.state, u.expires_at
+         FROM uploads u
+         JOIN objects o ON o.id = u.object_id
+         WHERE u.id = $1 AND u.repository_id = $2",
+        &[&id.to_string(), &repository_id],
+        |row| read(row, id),
+    )
+}
+
+fn read(row: &Row<'_>, id: UploadId) -> Result<UploadRow, MetaError> {
+    Ok(UploadRow {
+        id,
+        repository_id: row.get(0)?,
+        object: object_id(row, 1)?,
+        keys: row.get(2)?,
+        progress: Progress {
+            received: row.get(3)?,
+            parts: row.get(4)?,
+            last_part: row.get(5)?,
+            short_part: row.get(6)?,
+        },
+        generation: row.get(7)?,
+        state: row.get(8)?,
+        expires_at: row.get(9)?,
+    })
+}
+
+/// Moves an upload forward. Answers whether it stood where `from` says.
+pub fn advance(
+    tx: &mut Tx<'_>,
+    from: &UploadRow,
+    to: &Progress,
+    state: &[u8],
+    expires_at: i64,
+) -> Result<bool, MetaError> {
+    let changed = tx.execute(
+        "UPDATE uploads
+         SET received = $4, parts = $5, last_part = $6, short_part = $7, state = $8, expires_at = $9,
+             generation = generation + 1
+         WHERE id = $1 AND generation = $2 AND received = $3",
+        &[
+            &from.id.to_string(),
+            &from.generation,
+            &from.progress.received,
+            &to.received,
+            &to.parts,
+            &to.last_part,
+            &to.short_part,
+            &state,
+            &expires_at,
+        ],
+    )?;
+    Ok(changed == 1)
+}
+
+/// Ends an upload that is being finished. Answers whether it stood where `from` says.
+pub fn take(tx: &mut Tx<'_>, from: &UploadRow) -> Result<bool, MetaError> {
+    let removed = tx.execute(
+        "DELETE FROM uploads WHERE id = $1 AND repository_id = $2 AND generation = $3 AND received = $4",
+        &[&from.id.to_string(), &from.repository_id, &from.generation, &from.progress.received],
+    )?;
+    Ok(removed == 1)
+}
+
+/// Ends an upload and trashes what it wrote. Answers its object, if it was there.
+pub fn cancel(tx: &mut Tx<'_>, repository_id: i64, id: UploadId) -> Result<Option<ObjectId>, MetaError> {
+    let object = tx.query_opt(
+        "DELETE FROM uploads WHERE id = $1 AND repository_id = $2 RETURNING object_id",
+        &[&id.to_string(), &repository_id],
+        |row| object_id(row, 0),
+    )?;
+    if let Some(object) = object {
+        objects::discard(tx, object)?;
+    }
+    Ok(object)
+}
+
+/// Gives an upload that has acknowledged nothing in storage a fresh object, because the old one's bytes are unknown.
+/// Answers whether the upload stood where `from` says.
+pub fn replace_object(
+    tx: &mut Tx<'_>,
+    from: &UploadRow,
+    domain_id: i64,
+    object: ObjectId,
+    keys: Option<&[u8]>,
+    state: Option<&[u8]>,
+    now: i64,
+) -> Result<bool, MetaError> {
+    objects::insert_writing(tx, object, domain_id, keys, now, from.expires_at)?;
+    let changed = tx.execute(
+        "UPDATE uploads
+         SET object_id = $4, state = $5, generation = generation + 1
+         WHERE id = $1 AND generation = $2 AND received = $3",
+        &[&from.id.to_string(), &from.generation, &from.progress.received, &object.to_string(), &state],
+    )?;
+    match changed {
+        1 => objects::discard(tx, from.object)?,
+        _ => objects::remove_unwritten(tx, object)?,
+    }
+    Ok(changed == 1)
+}
+
+/// Uploads that were given up, the oldest first.
+pub fn expired(tx: &mut Tx<'_>, now: i64, limit: usize) -> Result<Vec<UploadId>, MetaError> {
+    let ids = tx.query_all(
+        "SELECT id FROM uploads WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2",
+        &[&now, &limit],
+        |row| row.get::<String>(0),
+    )?;
+    ids.into_iter().map(|id| id.parse().map_err(|error| MetaError::column(0, format!("{error}")))).collect()
+}
+
+/// Ends an upload that is still expired. Answers whether it was.
+pub fn expire(tx: &mut Tx<'_>, id: UploadId, now: i64) -> Result<bool, MetaError> {
+    let object = tx.query_opt(
+        "DELETE FROM uploads WHERE id = $1 AND expires_at <= $2 RETURNING object_id",
+        &[&id.to_string(), &now],
+        |row| object_id(row, 0),
+    )?;
+    if let Some(object) = object {
+        objects::discard(tx, object)?;
+    }
+    Ok(object.is_some())
+}
+
+/// Ends some uploads of a repository that is being deleted; call it until it answers 0.
+pub fn drop_uploads_of_repository(tx: &mut Tx<'_>, repository_id: i64) -> Result<u64, MetaError> {
+    let objects: Vec<ObjectId> = tx.query_all(
+        "DELETE FROM uploads
+         WHERE id IN (SELECT id FROM uploads WHERE repository_id = $1 LIMIT 100)
+         RETURNING object_id",
+        &[&repository_id],
+        |row| object_id(row, 0),
+    )?;
+    for object in &objects {
+        objects::discard(tx, *object)?;
+    }
+    Ok(objects.len() as u64)
+}
+
+/// How many uploads are open.
+pub fn count(tx: &mut Tx<'_>) -> Result<u64, MetaError> {
+    tx.query_one("SELECT COUNT(*) FROM uploads", &[], |row| row.get(0))
+}
