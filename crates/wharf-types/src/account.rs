@@ -64,7 +64,7 @@ impl FromStr for Region {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let legal = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-';
-        if (2..=25).contains(&text.len()) && text.as_bytes().iter().all(|b| legal(b)) {
+        if (2..=25).contains(&text.len()) && text.as_bytes().iter().all(legal) {
             Ok(Self(text.into()))
         } else {
             Err(RegionError(text.chars().take(32).collect()))

@@ -82,7 +82,9 @@ impl FromStr for Digest {
         match algorithm {
             "sha256" => decode(encoded).map(Self::Sha256).ok_or_else(|| DigestError::Syntax(shown())),
             "sha512" => decode(encoded).map(Self::Sha512).ok_or_else(|| DigestError::Syntax(shown())),
-            _ if is_algorithm(algorithm) && is_encoded(encoded) => Err(DigestError::Algorithm(algorithm.into())),
+            _ if is_algorithm(algorithm) && is_encoded(encoded) => {
+                Err(DigestError::Algorithm(algorithm.into()))
+            }
             _ => Err(DigestError::Syntax(shown())),
         }
     }
@@ -96,9 +98,8 @@ fn decode<const N: usize>(encoded: &str) -> Option<[u8; N]> {
 
 /// `algorithm-component *[algorithm-separator algorithm-component]` of the OCI grammar.
 fn is_algorithm(text: &str) -> bool {
-    text.split(['+', '.', '_', '-']).all(|part| {
-        !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
-    })
+    text.split(['+', '.', '_', '-'])
+        .all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()))
 }
 
 fn is_encoded(text: &str) -> bool {
@@ -114,7 +115,8 @@ impl fmt::Display for Digest {
         };
         let end = prefix.len() + bytes.len() * 2;
         buffer[..prefix.len()].copy_from_slice(prefix);
-        hex::encode_to_slice(bytes, &mut buffer[prefix.len()..end]).expect("the buffer holds both algorithms");
+        hex::encode_to_slice(bytes, &mut buffer[prefix.len()..end])
+            .expect("the buffer holds both algorithms");
         f.pad(std::str::from_utf8(&buffer[..end]).expect("hex is ASCII"))
     }
 }
@@ -142,7 +144,9 @@ mod tests {
     fn what_is_not_a_digest() {
         let long = format!("sha256:{}", "a".repeat(63));
         let upper = format!("sha256:{}", "A".repeat(64));
-        for bad in ["", "sha256", "sha256:", "sha256:abc", &long, &upper, "../etc/passwd", "sha256:../x", ":aa"] {
+        for bad in
+            ["", "sha256", "sha256:", "sha256:abc", &long, &upper, "../etc/passwd", "sha256:../x", ":aa"]
+        {
             assert!(matches!(bad.parse::<Digest>(), Err(DigestError::Syntax(_))), "{bad:?}");
         }
         assert_eq!("md5:abcdef".parse::<Digest>(), Err(DigestError::Algorithm("md5".into())));

@@ -112,7 +112,8 @@ impl Manifest {
     /// # Errors
     /// See [`ManifestError`]; nothing else is checked here, least of all whether what it names exists.
     pub fn parse(bytes: Bytes, declared: Option<&MediaType>) -> Result<Self, ManifestError> {
-        let view: View = serde_json::from_slice(&bytes).map_err(|error| ManifestError::Syntax(error.to_string()))?;
+        let view: View =
+            serde_json::from_slice(&bytes).map_err(|error| ManifestError::Syntax(error.to_string()))?;
         let media_type = media_type(&view, declared)?;
         if view.schema_version == Some(1) {
             return Err(ManifestError::Schema1);
@@ -232,7 +233,8 @@ fn kind(media_type: &MediaType, view: &View) -> Result<ManifestKind, ManifestErr
             if view.layers.is_some() || view.config.is_some() {
                 return Err(stray("layers"));
             }
-            let manifests = view.manifests.as_deref().ok_or_else(|| lacks("manifests")).and_then(all_named)?;
+            let manifests =
+                view.manifests.as_deref().ok_or_else(|| lacks("manifests")).and_then(all_named)?;
             Ok(ManifestKind::Index { manifests })
         }
         MediaType::OCI_ARTIFACT | MediaType::ORAS_ARTIFACT => {
@@ -313,13 +315,19 @@ mod tests {
         let both = image(r#","manifests":[]"#);
         let deep = "[".repeat(10_000);
         for bad in ["", "{", "[]", "null", &both, &deep, r#"{"schemaVersion":2,"mediaType":5}"#] {
-            assert!(matches!(parse(bad, Some(MediaType::OCI_MANIFEST)), Err(ManifestError::Syntax(_))), "{bad:.60}");
+            assert!(
+                matches!(parse(bad, Some(MediaType::OCI_MANIFEST)), Err(ManifestError::Syntax(_))),
+                "{bad:.60}"
+            );
         }
         let negative = image("").replace("\"size\":3", "\"size\":-3");
         assert!(matches!(parse(&negative, None), Err(ManifestError::Syntax(_))));
         let short = image("").replace(&digest("c"), "sha256:abc");
         assert!(matches!(parse(&short, None), Err(ManifestError::Digest(_))));
-        assert_eq!(parse(r#"{"schemaVersion":1}"#, Some(MediaType::DOCKER_SCHEMA1)).unwrap_err(), ManifestError::Schema1);
+        assert_eq!(
+            parse(r#"{"schemaVersion":1}"#, Some(MediaType::DOCKER_SCHEMA1)).unwrap_err(),
+            ManifestError::Schema1
+        );
     }
 
     #[test]

@@ -86,8 +86,8 @@ mod tests {
     fn names_that_do_not() {
         let long = "a".repeat(257);
         let bad = [
-            "", "a", "Ab", "a/", "/a", "a//b", "a..b", "a___b", "a._b", "-a", "a-", "a/../b", "a%2fb", "a b", "é1",
-            &long,
+            "", "a", "Ab", "a/", "/a", "a//b", "a..b", "a___b", "a._b", "-a", "a-", "a/../b", "a%2fb", "a b",
+            "é1", &long,
         ];
         for text in bad {
             assert!(text.parse::<RepositoryName>().is_err(), "{text:?}");

@@ -29,7 +29,9 @@ impl ByteRange {
             match text.trim() {
                 "" => Ok(None),
                 // Digits only: `u64::from_str` alone would take a sign.
-                digits if digits.bytes().all(|b| b.is_ascii_digit()) => Ok(Some(digits.parse().unwrap_or(u64::MAX))),
+                digits if digits.bytes().all(|b| b.is_ascii_digit()) => {
+                    Ok(Some(digits.parse().unwrap_or(u64::MAX)))
+                }
                 _ => Err(RangeError::Ignored),
             }
         };
@@ -50,7 +52,8 @@ impl ByteRange {
         let text = header.trim();
         let text = text.strip_prefix("bytes ").or_else(|| text.strip_prefix("bytes=")).unwrap_or(text);
         let (first, last) = text.split('/').next()?.split_once('-')?;
-        let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u64>().ok())?;
+        let number =
+            |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u64>().ok())?;
         let (first, last) = (number(first)?, number(last)?);
         (first <= last).then_some(Self { first, last })
     }
