@@ -1,3 +1,161 @@
 //! The program: command line, configuration, start-up and shut-down.
 
-fn main() {}
+mod admin;
+mod app;
+mod cli;
+mod command;
+mod control;
+mod logging;
+mod ops;
+mod serve;
+mod settings;
+mod sigv4;
+mod tls;
+mod welcome;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use serde_json::Value;
+
+use admin::{AdminRequest, Text};
+use cli::{AccountAction, Action, Cli, KeyAction, KeyRingAction, Output, Place, Sigv4Action, TokenAction};
+use command::Bar;
+use settings::{Layers, Origin, Setting, Settings, SettingsError};
+
+/// Exit status of a command that was used wrongly, settings included.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            // A reader that left (`wharf config | head`) is no failure of ours.
+            if error
+                .downcast_ref::<std::io::Error>()
+                .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+            {
+                return ExitCode::SUCCESS;
+            }
+            let usage = error.downcast_ref::<SettingsError>().is_some();
+            let _ = writeln!(std::io::stderr(), "wharf: {error:#}");
+            if usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    // One provider in the whole process, named rather than guessed from features.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let place = cli.place;
+    let (request, json) = match cli.action {
+        Action::Serve(flags) => {
+            let layers = read_settings(&place, &flags.0)?;
+            let settings = Settings::from_layers(&layers)?;
+            logging::install(settings.log_format, &settings.log_level)?;
+            return runtime()?.block_on(serve::serve(settings));
+        }
+        Action::Config { flags, output } => {
+            let layers = read_settings(&place, &flags.0)?;
+            Settings::from_layers(&layers)?;
+            let text = if output.json { layers.to_json().to_string() } else { layers.to_toml() };
+            return say(&text);
+        }
+        Action::Sigv4(Sigv4Action::Verify { keys, cases, output }) => {
+            return sigv4::verify(&keys, &cases, output.json);
+        }
+        Action::Operations => return say(&wharf_http::operations_markdown()),
+        Action::Dialect => return say(&app::dialect_markdown()),
+        Action::Version => return say(concat!("wharf ", env!("CARGO_PKG_VERSION"))),
+        action => request(action)?,
+    };
+    let layers = read_settings(&place, &[])?;
+    let settings = Settings::from_layers(&layers)?;
+    // A command's own output is the result; the log speaks up only if asked to, or if something is wrong.
+    let level = match layers.get("log_level") {
+        (_, Origin::Default) => "warn",
+        (level, _) => level,
+    };
+    logging::install(settings.log_format, level)?;
+    let secret_only = matches!(request, AdminRequest::TokenIssue { .. });
+    let result = runtime()?.block_on(command::run(&settings, request, Bar::new(!json)))?;
+    if secret_only {
+        command::print_member(&result, "token")?;
+    } else {
+        command::print(&result, json)?;
+    }
+    Ok(exit_code(&result))
+}
+
+/// A scrub that found damage did its work, yet nobody should take it for good news.
+fn exit_code(result: &Value) -> ExitCode {
+    let damaged = result.get("damaged").and_then(Value::as_array).is_some_and(|damaged| !damaged.is_empty());
+    if damaged { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// The command behind an action, and whether its result is printed as JSON.
+fn request(action: Action) -> anyhow::Result<(AdminRequest, bool)> {
+    Ok(match action {
+        Action::Account(AccountAction::Create { id, output }) => {
+            (AdminRequest::AccountCreate { id: id.map(Text) }, output.json)
+        }
+        Action::Account(AccountAction::List(Output { json })) => (AdminRequest::AccountList, json),
+        Action::Key(KeyAction::Create { account, output }) => {
+            (AdminRequest::KeyCreate { account: account.map(Text) }, output.json)
+        }
+        Action::Key(KeyAction::List { account, output }) => {
+            (AdminRequest::KeyList { account: account.map(Text) }, output.json)
+        }
+        Action::Key(KeyAction::Disable(key)) => {
+            (AdminRequest::KeyStatus { access_key_id: key.access_key_id, active: false }, false)
+        }
+        Action::Key(KeyAction::Enable(key)) => {
+            (AdminRequest::KeyStatus { access_key_id: key.access_key_id, active: true }, false)
+        }
+        Action::Key(KeyAction::Delete(key)) => {
+            (AdminRequest::KeyDelete { access_key_id: key.access_key_id }, false)
+        }
+        Action::Token(TokenAction::Issue { account, region, ttl }) => {
+            let ttl_ms = ttl.map(|ttl| u64::try_from(ttl.as_millis())).transpose()?;
+            (AdminRequest::TokenIssue { account: Text(account), region: region.map(Text), ttl_ms }, false)
+        }
+        Action::Gc(Output { json }) => (AdminRequest::Gc, json),
+        Action::Scrub(Output { json }) => (AdminRequest::Scrub, json),
+        Action::Undelete(undelete) => {
+            let json = undelete.output.json;
+            let request = AdminRequest::Undelete {
+                account: undelete.account.map(Text),
+                region: undelete.region.map(Text),
+                repository: Text(undelete.repository),
+                image: undelete.image.map(Text),
+            };
+            (request, json)
+        }
+        Action::KeyRing(KeyRingAction::Rotate(Output { json })) => (AdminRequest::KeyRingRotate, json),
+        Action::Serve(_)
+        | Action::Config { .. }
+        | Action::Sigv4(_)
+        | Action::Operations
+        | Action::Dialect
+        | Action::Version => anyhow::bail!("not a command for the data directory's owner"),
+    })
+}
+
+fn read_settings(place: &Place, flags: &[(&'static Setting, String)]) -> Result<Layers, SettingsError> {
+    let mut flags = flags.to_vec();
+    if let (Some(directory), Some(setting)) = (&place.data_dir, Setting::find("data_dir")) {
+        flags.push((setting, directory.to_string_lossy().into_owned()));
+    }
+    settings::read(place.config.as_deref(), &flags)
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}
+
+fn say(text: &str) -> anyhow::Result<ExitCode> {
+    writeln!(std::io::stdout().lock(), "{}", text.trim_end())?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,150 @@
+//! What settings resolve to: an owned data directory with an open registry.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use wharf_http::config::{AuditSink, HttpConfig, RequestLimits, ThrottleConfig};
+use wharf_http::host::{HostConfig, HostTarget as HttpHost};
+use wharf_registry::{Clock, DIFFERENCES, Dialect, Limits, Options, Quotas, Registry};
+use wharf_store::meta::{Meta, SqliteOptions};
+use wharf_store::object::DiskObjects;
+use wharf_store::seal::{DataKey, RootKey};
+use wharf_types::RegistryRef;
+
+use crate::admin::RootCredentials;
+use crate::control::DataDir;
+use crate::ops::RegistryOps;
+use crate::settings::{self, AuditLog, HostTarget, Settings, Throttle, Watermark};
+use crate::welcome;
+
+/// A registry that is open, and the directory it lives in. Close it; dropping it loses what is batched.
+pub struct App {
+    /// The registry.
+    pub registry: Registry,
+    /// Its directory.
+    pub data: DataDir,
+    /// The default account's root key, if this was the directory's first opening.
+    pub first_key: Option<RootCredentials>,
+}
+
+impl App {
+    /// Opens what a data directory holds, laying it out at first.
+    ///
+    /// # Errors
+    /// If a store cannot be opened, or the root key is not the one that it was sealed under.
+    pub async fn open(settings: &Settings, data: DataDir) -> anyhow::Result<Self> {
+        let directory = data.path();
+        let root = match &settings.root_key {
+            Some(key) => RootKey::from_key(&DataKey::from_bytes(&key.0)?),
+            None => RootKey::load_or_create(&directory.join("root-key"))?,
+        };
+        let meta = Meta::open_sqlite(&directory.join("metadata.sqlite"), SqliteOptions::default())
+            .context("cannot open the metadata")?;
+        let objects = DiskObjects::open_dir(directory.join("objects")).context("cannot open the blobs")?;
+        let options = options(settings, directory)?;
+        let registry = Registry::open(options, Clock::System, meta, Arc::new(objects), root)
+            .await
+            .context("cannot open the registry")?;
+        let first_key = registry.ensure_default_account().await?.map(RootCredentials::from);
+        if let Some(credentials) = &first_key {
+            welcome::write_credentials(directory, credentials)
+                .context("cannot write the root credentials; `wharf key create` makes new ones")?;
+        }
+        Ok(Self { registry, data, first_key })
+    }
+
+    /// What runs commands on it.
+    pub fn ops(&self) -> RegistryOps {
+        RegistryOps(self.registry.clone())
+    }
+
+    /// Closes the stores and gives the directory up.
+    pub async fn close(self) {
+        self.registry.close().await;
+    }
+}
+
+fn options(settings: &Settings, directory: &Path) -> anyhow::Result<Options> {
+    let mut options = Options::new(settings.default_account, settings.default_region.clone());
+    options.dialect = match settings.dialect {
+        settings::Dialect::Spec => Dialect::Spec,
+        settings::Dialect::Ecr => Dialect::Ecr,
+    };
+    options.encrypt = settings.encryption;
+    options.token_ttl = settings.token_ttl;
+    options.trash_window = settings.trash_window;
+    options.unreferenced_grace = settings.unreferenced_grace;
+    options.upload_lifetime = settings.limits.upload_lifetime;
+    options.low_watermark = low_watermark(settings.low_watermark, directory)?;
+    options.limits = Limits {
+        manifest: settings.limits.manifest_bytes,
+        blob: settings.limits.blob_bytes,
+        ..Limits::default()
+    };
+    options.quotas = Quotas {
+        repositories: settings.quota_repositories,
+        images_per_repository: settings.quota_images_per_repository,
+        tags_per_image: settings.quota_tags_per_image,
+    };
+    Ok(options)
+}
+
+/// A percentage is of the file system that holds the directory, as large as it is now.
+fn low_watermark(watermark: Watermark, directory: &Path) -> anyhow::Result<u64> {
+    match watermark {
+        Watermark::Bytes(bytes) => Ok(bytes),
+        Watermark::Percent(percent) => {
+            let system = rustix::fs::statvfs(directory).context("cannot tell the size of the file system")?;
+            let size = u128::from(system.f_blocks) * u128::from(system.f_frsize);
+            Ok(u64::try_from(size * u128::from(percent) / 100)?)
+        }
+    }
+}
+
+/// What the faces are told. `loopback`: only this machine can reach the server.
+pub fn http_config(settings: &Settings, loopback: bool) -> HttpConfig {
+    let extra = settings.hosts.iter().map(|(name, target)| {
+        let target = match target {
+            HostTarget::Registry(account, region) => {
+                HttpHost::Registry(RegistryRef::new(*account, region.clone()))
+            }
+            HostTarget::Public => HttpHost::Public,
+        };
+        (name.to_ascii_lowercase(), target)
+    });
+    let enabled = match settings.throttle {
+        Throttle::On => true,
+        Throttle::Off => false,
+        Throttle::Auto => !loopback,
+    };
+    #[expect(clippy::cast_precision_loss, reason = "rates are far below 2^52")]
+    let rates: HashMap<String, f64> =
+        settings.throttle_rates.iter().map(|(action, rate)| (action.clone(), *rate as f64)).collect();
+    HttpConfig {
+        hosts: HostConfig {
+            domain: settings.domain.clone(),
+            extra: extra.collect(),
+            bare_host_registry: settings.bare_host_registry,
+        },
+        secure: false,
+        throttle: ThrottleConfig { enabled, rates, principal_share: 1.0 },
+        limits: RequestLimits { body_idle: settings.limits.body_idle_timeout, ..RequestLimits::default() },
+        audit: match &settings.audit_log {
+            AuditLog::Off => AuditSink::Off,
+            AuditLog::Log => AuditSink::Log,
+            AuditLog::File(path) => AuditSink::File(path.clone()),
+        },
+    }
+}
+
+/// The dialects' differences as a Markdown table.
+pub fn dialect_markdown() -> String {
+    let mut text = String::from("| | `spec` (default) | `ecr` |\n|---|---|---|\n");
+    for difference in DIFFERENCES {
+        let _ = writeln!(text, "| {} | {} | {} |", difference.what, difference.spec, difference.ecr);
+    }
+    text
+}

@@ -1,0 +1,344 @@
+//! The command line: what can be said, and how it is explained.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
+use wharf_types::{AccountId, Reference, Region, RepositoryName};
+
+use crate::settings::{Kind, SETTINGS, Setting, Value};
+
+/// Amazon ECR that you run yourself: the ECR API for AWS clients, OCI Distribution for container clients.
+#[derive(Debug, Parser)]
+#[command(name = "wharf", version, max_term_width = 110, after_help = EXAMPLES)]
+pub struct Cli {
+    /// Which configuration and data directory.
+    #[command(flatten)]
+    pub place: Place,
+    /// What to do.
+    #[command(subcommand)]
+    pub action: Action,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  wharf serve                                          # a registry on http://127.0.0.1:5050, data in ./wharf-data
+  aws ecr create-repository --repository-name team/app # with the AWS_… lines that the first start prints
+  aws ecr get-login-password | docker login -u AWS --password-stdin 127.0.0.1:5050
+  wharf token issue --account 123456789012 --ttl 1h    # a registry password without the AWS CLI
+  wharf account create --json                          # one more account, also while the server runs
+  wharf config                                         # every setting, its value, and where that comes from
+
+Each setting is also a variable (WHARF_LISTEN, WHARF_LIMITS_DRAIN, …) and a key of wharf.toml. Flags win over
+variables, variables over the file. Exit status: 0 done, 1 failed, 2 used wrongly.";
+
+/// The two settings that every command needs.
+#[derive(Clone, Debug, Args)]
+pub struct Place {
+    /// Directory that holds everything wharf keeps [default: ./wharf-data]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Configuration file [default: wharf.toml, if there is one]
+    #[arg(long, global = true, value_name = "FILE", env = "WHARF_CONFIG")]
+    pub config: Option<PathBuf>,
+}
+
+/// What wharf can be asked to do.
+#[derive(Debug, Subcommand)]
+pub enum Action {
+    /// Serve the registry until told to stop
+    #[command(after_help = "\
+Examples:
+  wharf serve
+  wharf serve --data-dir /var/lib/wharf --listen 0.0.0.0:443 --tls files --tls-cert cert.pem --tls-key key.pem
+  wharf serve --tls self-signed                        # for development; prints how clients come to trust it
+  wharf serve --domain registry.example.com --oci-dialect ecr
+
+SIGTERM and SIGINT drain: no new connections, requests in flight are finished, exit status 0.
+`wharf serve --help` lists all settings.")]
+    Serve(SettingFlags),
+    /// Manage accounts
+    #[command(subcommand)]
+    Account(AccountAction),
+    /// Manage access keys
+    #[command(subcommand)]
+    Key(KeyAction),
+    /// Issue registry passwords
+    #[command(subcommand)]
+    Token(TokenAction),
+    /// Collect what nothing refers to any more
+    #[command(
+        after_help = "Runs beside a running server, which also does it by itself (setting gc.interval)."
+    )]
+    Gc(Output),
+    /// Read everything that is stored and compare it with its digest
+    #[command(
+        after_help = "What does not match is quarantined, so that it is never served and a new push replaces it."
+    )]
+    Scrub(Output),
+    /// Restore deleted images that are still in the trash
+    #[command(after_help = "\
+Examples:
+  wharf undelete team/app                              # whatever of it is in the trash
+  wharf undelete team/app sha256:4c0d…                 # one image, with its tags
+  wharf undelete team/app --account 111122223333 --region eu-west-1 sha256:4c0d…")]
+    Undelete(Undelete),
+    /// Manage the keys that stored data is encrypted with
+    #[command(subcommand)]
+    KeyRing(KeyRingAction),
+    /// Show every setting in effect and where it comes from
+    Config {
+        /// Settings to try out.
+        #[command(flatten)]
+        flags: SettingFlags,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Explain request signatures
+    #[command(subcommand)]
+    Sigv4(Sigv4Action),
+    /// Print the table of API operations as Markdown
+    Operations,
+    /// Print where the `spec` and `ecr` dialects differ as Markdown
+    Dialect,
+    /// Print the version
+    Version,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Output {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `wharf account …`
+#[derive(Debug, Subcommand)]
+pub enum AccountAction {
+    /// Create an account and its root access key
+    #[command(
+        after_help = "Prints {\"account_id\",\"access_key_id\",\"secret_access_key\"} with --json. Works while the \
+                            server runs."
+    )]
+    Create {
+        /// Twelve digits; chosen at random if not given
+        #[arg(long, value_name = "12DIGITS")]
+        id: Option<AccountId>,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// List the accounts
+    List(Output),
+}
+
+/// `wharf key …`
+#[derive(Debug, Subcommand)]
+pub enum KeyAction {
+    /// Create a root access key of an account
+    Create {
+        /// Owner of the key [default: the default account]
+        #[arg(long, value_name = "ID")]
+        account: Option<AccountId>,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Stop a key from being used, and every password issued to it
+    Disable(KeyId),
+    /// Let a disabled key be used again
+    Enable(KeyId),
+    /// Delete a key for good
+    Delete(KeyId),
+    /// List the keys of an account, without their secrets
+    List {
+        /// Owner of the keys [default: the default account]
+        #[arg(long, value_name = "ID")]
+        account: Option<AccountId>,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// Names one key.
+#[derive(Debug, Args)]
+pub struct KeyId {
+    /// The access key id, e.g. AKIAIOSFODNN7EXAMPLE
+    pub access_key_id: String,
+}
+
+/// `wharf token …`
+#[derive(Debug, Subcommand)]
+pub enum TokenAction {
+    /// Print a registry password for the user `AWS`
+    #[command(after_help = "\
+Examples:
+  wharf token issue --account 123456789012 | skopeo login -u AWS --password-stdin 127.0.0.1:5050
+  wharf token issue --account 123456789012 --ttl 1s    # one that is about to expire, for tests")]
+    Issue {
+        /// The account whose root the password stands for
+        #[arg(long, value_name = "ID")]
+        account: AccountId,
+        /// Region of the registry [default: the default region]
+        #[arg(long)]
+        region: Option<Region>,
+        /// How long it is valid, at most 12h [default: the setting token_ttl]
+        #[arg(long, value_parser = <Duration as Value>::parse)]
+        ttl: Option<Duration>,
+    },
+}
+
+/// `wharf key-ring …`
+#[derive(Debug, Subcommand)]
+pub enum KeyRingAction {
+    /// Make new keys and wrap every data key anew; no stored object is rewritten
+    Rotate(Output),
+}
+
+/// `wharf sigv4 …`
+#[derive(Debug, Subcommand)]
+pub enum Sigv4Action {
+    /// Say for each request of a file whether its signature is accepted, and why not
+    #[command(after_help = "\
+CASES.jsonl has one request per line: {\"name\",\"now\",\"service\",\"region\",\"protocol\",\"request\":{\"method\",\"target\",
+\"headers\":[[name,value],…],\"body_b64\"}}. KEYS.json maps access key ids to {\"secret\",\"status\",\"token\"?,\"expires\"?,
+\"principal\"}. The verifier is the server's. Exit status 1 if a request is refused.")]
+    Verify {
+        /// File of access keys
+        #[arg(long, value_name = "KEYS.json")]
+        keys: PathBuf,
+        /// File of requests
+        #[arg(value_name = "CASES.jsonl")]
+        cases: PathBuf,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// Names what to restore.
+#[derive(Debug, Args)]
+pub struct Undelete {
+    /// The repository
+    pub repository: RepositoryName,
+    /// The image, by its digest or by a tag it had; without it, all images of the repository that are in the trash
+    pub image: Option<Reference>,
+    /// Owner of the repository [default: the default account]
+    #[arg(long, value_name = "ID")]
+    pub account: Option<AccountId>,
+    /// Region of the repository [default: the default region]
+    #[arg(long)]
+    pub region: Option<Region>,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// A flag for each setting, made from the table.
+#[derive(Clone, Debug, Default)]
+pub struct SettingFlags(pub Vec<(&'static Setting, String)>);
+
+impl SettingFlags {
+    fn arguments(command: Command) -> Command {
+        SETTINGS
+            .iter()
+            .filter(|setting| has_flag(setting))
+            .fold(command, |command, setting| command.arg(argument(setting)))
+    }
+}
+
+/// The data directory is every command's, and secrets have no flag.
+fn has_flag(setting: &Setting) -> bool {
+    setting.name != "data_dir" && !setting.is_secret()
+}
+
+fn argument(setting: &'static Setting) -> Arg {
+    let rare = setting.name.contains('.') || matches!(setting.kind, Kind::Map);
+    let default = if setting.default.is_empty() || setting.default.len() > 24 {
+        String::new()
+    } else {
+        format!(" [default: {}]", setting.default)
+    };
+    let argument = Arg::new(setting.name)
+        .long(setting.flag())
+        .help(format!("{}{default}", setting.help))
+        .help_heading("Settings")
+        .hide_default_value(true)
+        .hide_short_help(rare)
+        .action(ArgAction::Set);
+    match setting.kind {
+        Kind::Bool => {
+            argument.num_args(0..=1).require_equals(true).default_missing_value("true").value_name("BOOL")
+        }
+        Kind::Choice(words) => {
+            argument.value_parser(PossibleValuesParser::new(words)).hide_possible_values(false)
+        }
+        Kind::Text => argument.value_name("TEXT"),
+        Kind::Number => argument.value_name("NUMBER"),
+        Kind::Size => argument.value_name("SIZE"),
+        Kind::Duration => argument.value_name("TIME"),
+        Kind::Map => argument.value_name("NAME=VALUE,…"),
+    }
+}
+
+impl FromArgMatches for SettingFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut flags = Self::default();
+        flags.update_from_arg_matches(matches)?;
+        Ok(flags)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        let given = SETTINGS.iter().filter(|setting| has_flag(setting)).filter_map(|setting| {
+            matches.get_one::<String>(setting.name).map(|value| (setting, value.clone()))
+        });
+        self.0.extend(given);
+        Ok(())
+    }
+}
+
+impl Args for SettingFlags {
+    fn augment_args(command: Command) -> Command {
+        Self::arguments(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::arguments(command)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn settings_are_flags_of_serve() {
+        let cli = Cli::try_parse_from([
+            "wharf",
+            "serve",
+            "--listen",
+            "0.0.0.0:1",
+            "--insecure-plain-http",
+            "--limits-drain=5s",
+            "--data-dir",
+            "d",
+        ])
+        .unwrap();
+        let Action::Serve(flags) = cli.action else { panic!("not serve") };
+        let given: Vec<_> = flags.0.iter().map(|(setting, value)| (setting.name, value.as_str())).collect();
+        assert_eq!(given, [("listen", "0.0.0.0:1"), ("insecure_plain_http", "true"), ("limits.drain", "5s")]);
+        assert_eq!(cli.place.data_dir, Some("d".into()));
+        assert!(Cli::try_parse_from(["wharf", "serve", "--root-key", "x"]).is_err());
+    }
+}

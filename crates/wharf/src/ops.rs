@@ -1,0 +1,151 @@
+//! The administrator's commands, done by the registry.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use wharf_registry::{NewAccessKey, Registry, RegistryError};
+use wharf_types::{AccountId, Reference, Region, RepositoryName, RepositoryRef};
+
+use crate::admin::{AdminError, AdminOps, Progress, RootCredentials, Text};
+
+/// A registry that takes commands.
+pub struct RegistryOps(pub Registry);
+
+impl RegistryOps {
+    fn account(&self, given: Option<AccountId>) -> AccountId {
+        given.unwrap_or(self.0.options().default_account)
+    }
+
+    fn region(&self, given: Option<Region>) -> Region {
+        given.unwrap_or_else(|| self.0.options().default_region.clone())
+    }
+}
+
+impl From<RegistryError> for AdminError {
+    fn from(error: RegistryError) -> Self {
+        Self::new(error)
+    }
+}
+
+impl From<NewAccessKey> for RootCredentials {
+    fn from(key: NewAccessKey) -> Self {
+        Self {
+            account_id: Text(key.account_id),
+            access_key_id: key.access_key_id,
+            secret_access_key: key.secret_access_key.to_string(),
+        }
+    }
+}
+
+impl wharf_registry::Progress for Progress {
+    fn report(&self, what: &'static str, done: u64, total: u64) {
+        Progress::report(self, what, done, total);
+    }
+}
+
+impl AdminOps for RegistryOps {
+    async fn create_account(&self, id: Option<AccountId>) -> Result<RootCredentials, AdminError> {
+        Ok(self.0.create_account(id).await?.into())
+    }
+
+    async fn list_accounts(&self) -> Result<Value, AdminError> {
+        let accounts = self.0.list_accounts().await?;
+        let row = |(id, created): (AccountId, wharf_types::Timestamp)| json!({ "account_id": id.as_str(), "created_at": created.to_string() });
+        Ok(accounts.into_iter().map(row).collect())
+    }
+
+    async fn create_key(&self, account: Option<AccountId>) -> Result<RootCredentials, AdminError> {
+        Ok(self.0.create_access_key(self.account(account)).await?.into())
+    }
+
+    async fn set_key_status(&self, access_key_id: &str, active: bool) -> Result<(), AdminError> {
+        Ok(self.0.set_access_key_active(access_key_id, active).await?)
+    }
+
+    async fn delete_key(&self, access_key_id: &str) -> Result<(), AdminError> {
+        Ok(self.0.delete_access_key(access_key_id).await?)
+    }
+
+    async fn list_keys(&self, account: Option<AccountId>) -> Result<Value, AdminError> {
+        let keys = self.0.list_access_keys(self.account(account)).await?;
+        let status = |active| if active { "Active" } else { "Inactive" };
+        let rows = keys.into_iter().map(|key| {
+            json!({
+                "access_key_id": key.id,
+                "status": status(key.active),
+                "created_at": key.created_at.to_string(),
+            })
+        });
+        Ok(rows.collect())
+    }
+
+    async fn issue_token(
+        &self,
+        account: AccountId,
+        region: Option<Region>,
+        ttl: Option<Duration>,
+    ) -> Result<String, AdminError> {
+        let root = self.0.root_caller(account).await?;
+        Ok(self.0.issue_token(&root, &self.region(region), ttl).0)
+    }
+
+    async fn collect(&self, progress: Progress) -> Result<Value, AdminError> {
+        let done = self.0.collect(&progress).await?;
+        Ok(json!({
+            "uploads_expired": done.uploads_expired,
+            "links_dropped": done.links_dropped,
+            "blobs_trashed": done.blobs_trashed,
+            "bytes_trashed": done.bytes_trashed,
+            "objects_deleted": done.objects_deleted,
+            "bytes_deleted": done.bytes_deleted,
+            "tombstones_dropped": done.tombstones_dropped,
+            "unknown_objects": done.unknown_objects,
+        }))
+    }
+
+    async fn scrub(&self, progress: Progress) -> Result<Value, AdminError> {
+        let found = self.0.scrub(&progress).await?;
+        Ok(json!({
+            "objects": found.objects,
+            "bytes": found.bytes,
+            "manifests": found.manifests,
+            "damaged": found.damaged,
+            "missing": found.missing,
+            "dangling": found.dangling,
+        }))
+    }
+
+    async fn undelete(
+        &self,
+        account: Option<AccountId>,
+        region: Option<Region>,
+        repository: RepositoryName,
+        image: Option<Reference>,
+    ) -> Result<Value, AdminError> {
+        let repository = RepositoryRef::private(self.account(account), self.region(region), repository);
+        let (digest, tag) = match &image {
+            None => (None, None),
+            Some(Reference::Digest(digest)) => (Some(digest), None),
+            Some(Reference::Tag(tag)) => (None, Some(tag)),
+        };
+        let done = self.0.undelete(&repository, digest, tag).await?;
+        let texts = |items: &[wharf_types::Digest]| items.iter().map(ToString::to_string).collect::<Vec<_>>();
+        Ok(json!({
+            "restored": texts(&done.restored),
+            "tags": done.tags.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "skipped": done.skipped.iter().map(|(digest, why)| format!("{digest}: {why}")).collect::<Vec<_>>(),
+        }))
+    }
+
+    async fn rotate_key_ring(&self, progress: Progress) -> Result<Value, AdminError> {
+        let done = self.0.rotate_key_ring(&progress).await?;
+        Ok(json!({
+            "domains": done.domains,
+            "objects": done.objects,
+            "manifests": done.manifests,
+            "tombstones": done.tombstones,
+            "sealing_keys": done.sealing_keys,
+            "secrets": done.secrets,
+        }))
+    }
+}

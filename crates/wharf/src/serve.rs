@@ -1,0 +1,219 @@
+//! `wharf serve`: from settings to a drained server.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use rustls::ServerConfig;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+use wharf_http::Faces;
+use wharf_http::server::{Drained, Handler, Peer, Server, ServerLimits};
+
+use crate::app::{self, App};
+use crate::control::{self, DataDir};
+use crate::settings::{Settings, TlsMode};
+use crate::tls::{self, Authority, CertificateFiles, CurrentCertificate};
+use crate::welcome::{self, Address};
+
+/// Descriptors that are not connections: stores, open blobs, the socket of commands.
+const OWN_DESCRIPTORS: usize = 1024;
+/// A collector that is told not to run still wants a pause.
+const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+/// Serves until SIGTERM or SIGINT, then drains. A second signal ends the process at once; nothing acknowledged is lost
+/// by that.
+///
+/// # Errors
+/// If the address is not allowed or taken, the data directory is in use, or a store or certificate cannot be opened.
+pub async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
+    let listen = resolve(&settings).await?;
+    let data = DataDir::take(&settings.data_dir, true).context(
+        "one process owns a data directory: stop the other, or choose another one with --data-dir",
+    )?;
+    let limits = server_limits(&settings);
+    let signals = Signals::install()?;
+    let app = App::open(&settings, data).await?;
+    let outcome = run(&settings, &app, listen, limits, signals).await;
+    app.close().await;
+    outcome
+}
+
+async fn run(
+    settings: &Settings,
+    app: &App,
+    listen: SocketAddr,
+    limits: ServerLimits,
+    signals: Signals,
+) -> anyhow::Result<ExitCode> {
+    let server = Server::bind(listen, limits).await.with_context(|| format!("cannot listen on {listen}"))?;
+    let listening = server.local_addr()?;
+    let shutdown = CancellationToken::new();
+    let background = TaskTracker::new();
+    let mut tls = Tls::open(settings, app, listening)?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let address = Address { scheme, listening };
+    let faces = Faces::new(app.registry.clone(), app::http_config(settings, listening.ip().is_loopback()))
+        .context("cannot start the faces")?;
+    let commands = control::serve(app.data.path(), app.ops(), shutdown.clone())
+        .context("cannot listen for commands in the data directory")?;
+    app.registry.start_background(settings.gc_interval.unwrap_or(NEVER));
+
+    let mut server = server;
+    if let Some(tls) = &mut tls {
+        server = server.with_tls(tls.config.clone());
+        if let Some(files) = tls.files.take() {
+            background.spawn(files.watch(shutdown.clone()));
+        }
+    }
+    announce(settings, app, &address, tls.as_ref())?;
+    // Not awaited: it waits for a second signal until the process ends.
+    tokio::spawn(signals.wait(shutdown.clone()));
+    let drained = server.serve(Arc::new(Service(faces)), shutdown.clone()).await;
+    shutdown.cancel();
+    commands.await.context("the command socket failed")?;
+    background.close();
+    background.wait().await;
+    match drained {
+        Drained::Clean => info!("drained, every request in flight was answered"),
+        Drained::Cut(connections) => {
+            warn!(connections, "drained, some connections were cut at the drain limit")
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says that it serves, alone on its line, and on a first start how to go on.
+fn announce(settings: &Settings, app: &App, address: &Address, tls: Option<&Tls>) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "listening on {}", address.url())?;
+    if let Some(credentials) = &app.first_key {
+        let told = std::io::stdout().is_terminal();
+        let text = welcome::first_steps(settings, app.data.path(), address, credentials, told);
+        write!(out, "{text}")?;
+    }
+    if let Some(authority) = tls.and_then(|tls| tls.authority.as_ref()) {
+        write!(out, "{}", welcome::trust(authority.certificate_path(), address))?;
+    }
+    out.flush()?;
+    info!(address = %address.listening, scheme = address.scheme, "serving");
+    Ok(())
+}
+
+/// The address to listen on, if it may be listened on.
+async fn resolve(settings: &Settings) -> anyhow::Result<SocketAddr> {
+    let listen = &settings.listen;
+    let mut found = tokio::net::lookup_host(listen.as_str())
+        .await
+        .with_context(|| format!("cannot listen on `{listen}`: expected an address and a port"))?;
+    let Some(addr) = found.next() else { bail!("`{listen}` has no address") };
+    if settings.tls == TlsMode::Off && !addr.ip().is_loopback() && !settings.insecure_plain_http {
+        bail!(
+            "without TLS only this machine may be served: listen on a loopback address instead of `{listen}`, set \
+             --tls, or accept passwords in the clear with --insecure-plain-http"
+        );
+    }
+    Ok(addr)
+}
+
+fn server_limits(settings: &Settings) -> ServerLimits {
+    let limits = &settings.limits;
+    ServerLimits {
+        header_bytes: limits.header_bytes,
+        header_timeout: limits.header_timeout,
+        idle_timeout: limits.idle_timeout,
+        write_timeout: limits.body_idle_timeout,
+        connections: connections(limits.connections),
+        drain: limits.drain,
+    }
+}
+
+/// Raises this process's limit of open files as far as it may, and fits the connections below it.
+fn connections(wanted: usize) -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let current = if setrlimit(Resource::Nofile, raised).is_ok() { raised.current } else { limit.current };
+    let files = current.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
+    let possible = files.saturating_sub(OWN_DESCRIPTORS).max(files / 2).max(1);
+    if possible < wanted {
+        warn!(wanted, possible, "fewer connections than set: the limit of open files (ulimit -n) is too low");
+    }
+    wanted.min(possible)
+}
+
+/// How TLS is spoken.
+struct Tls {
+    config: Arc<ServerConfig>,
+    files: Option<CertificateFiles>,
+    authority: Option<Authority>,
+}
+
+impl Tls {
+    fn open(settings: &Settings, app: &App, listening: SocketAddr) -> anyhow::Result<Option<Self>> {
+        match (settings.tls, &settings.tls_cert, &settings.tls_key) {
+            (TlsMode::SelfSigned, ..) => {
+                let authority = Authority::open(app.data.path())?;
+                let certificate = authority.issue(tls::names(settings, listening))?;
+                let config = tls::server_config(CurrentCertificate::new(certificate))?;
+                Ok(Some(Self { config, files: None, authority: Some(authority) }))
+            }
+            (TlsMode::Files, Some(certificate), Some(key)) => {
+                let files = CertificateFiles::open(certificate.clone(), key.clone())?;
+                Ok(Some(Self {
+                    config: tls::server_config(files.current())?,
+                    files: Some(files),
+                    authority: None,
+                }))
+            }
+            (TlsMode::Off | TlsMode::Files, ..) => Ok(None),
+        }
+    }
+}
+
+/// The signals that end a server, caught from the first moment.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn install() -> anyhow::Result<Self> {
+        let catch = |kind| signal(kind).context("cannot catch signals");
+        Ok(Self { terminate: catch(SignalKind::terminate())?, interrupt: catch(SignalKind::interrupt())? })
+    }
+
+    async fn wait(mut self, shutdown: CancellationToken) {
+        self.next().await;
+        info!("told to stop, draining");
+        shutdown.cancel();
+        self.next().await;
+        warn!("told to stop again, ending at once");
+        std::process::exit(1);
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// The faces as the accept loop sees them.
+struct Service(Faces);
+
+impl Handler for Service {
+    type Body = wharf_http::Body;
+
+    async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Response<wharf_http::Body> {
+        self.0.handle(request, peer).await
+    }
+}

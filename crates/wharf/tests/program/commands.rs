@@ -1,0 +1,123 @@
+//! Commands beside a running server and without one.
+
+use std::path::Path;
+
+use serde_json::Value;
+use wharf_iam::sigv4::sign::Signer;
+
+use crate::server::{Server, outcome, succeeds, wharf};
+
+fn json(data: &Path, arguments: &[&str]) -> Value {
+    let text = succeeds(&mut wharf(data, arguments));
+    assert_eq!(text.trim_end().lines().count(), 1, "JSON is one line: {text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+#[test]
+fn accounts_and_keys_are_made_while_the_server_runs_and_are_there_without_it() {
+    let parent = tempfile::tempdir().unwrap();
+    let data = parent.path().join("data");
+    let server = Server::start(&data, &[]);
+    let created = json(&data, &["account", "create", "--id", "111122223333", "--json"]);
+    assert_eq!(created["account_id"], "111122223333");
+    let (code, _, stderr) = outcome(&mut wharf(&data, &["account", "create", "--id", "111122223333"]));
+    assert_eq!(code, 1, "an account is created once");
+    assert!(stderr.contains("111122223333"), "{stderr}");
+    let random = json(&data, &["account", "create", "--json"]);
+    assert_eq!(random["account_id"].as_str().unwrap().len(), 12);
+
+    let key = json(&data, &["key", "create", "--account", "111122223333", "--json"]);
+    let id = key["access_key_id"].as_str().unwrap();
+    succeeds(&mut wharf(&data, &["key", "disable", id]));
+    server.stop();
+
+    let accounts = succeeds(&mut wharf(&data, &["account", "list"]));
+    for account in ["123456789012", "111122223333", random["account_id"].as_str().unwrap()] {
+        assert!(accounts.contains(account), "{accounts}");
+    }
+    let status = |id: &str| {
+        let keys = json(&data, &["key", "list", "--account", "111122223333", "--json"]);
+        let key = keys.as_array().unwrap().iter().find(|key| key["access_key_id"] == id).cloned();
+        key.map(|key| key["status"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(status(id).as_deref(), Some("Inactive"));
+    succeeds(&mut wharf(&data, &["key", "enable", id]));
+    assert_eq!(status(id).as_deref(), Some("Active"));
+    succeeds(&mut wharf(&data, &["key", "delete", id]));
+    assert_eq!(status(id), None);
+}
+
+#[test]
+fn a_token_is_printed_bare() {
+    let parent = tempfile::tempdir().unwrap();
+    let data = parent.path().join("data");
+    let server = Server::start(&data, &[]);
+    let token = succeeds(&mut wharf(&data, &["token", "issue", "--account", "123456789012", "--ttl", "1h"]));
+    let token = token.strip_suffix('\n').unwrap();
+    assert!(token.len() > 40 && !token.contains(char::is_whitespace), "{token:?}");
+    let (code, ..) = outcome(&mut wharf(&data, &["token", "issue", "--account", "999999999999"]));
+    assert_eq!(code, 1, "an account that does not exist has no passwords");
+    server.stop();
+}
+
+#[test]
+fn collection_and_scrub_report_in_json() {
+    let parent = tempfile::tempdir().unwrap();
+    let data = parent.path().join("data");
+    let (code, _, stderr) = outcome(&mut wharf(&data, &["gc"]));
+    assert_eq!(code, 1, "there is nothing to collect where nothing is: {stderr}");
+    assert!(!data.exists(), "a mistyped directory was created");
+    let server = Server::start(&data, &[]);
+    for running in [true, false] {
+        assert_eq!(json(&data, &["gc", "--json"])["objects_deleted"], 0, "running: {running}");
+        assert_eq!(json(&data, &["scrub", "--json"])["damaged"], serde_json::json!([]), "running: {running}");
+        if running {
+            server.signal("TERM");
+        }
+    }
+    assert_eq!(server.wait().0, Some(0));
+}
+
+#[test]
+fn signatures_are_explained_and_refusals_fail() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let headers: [(&str, &[u8]); 1] = [("host", b"localhost")];
+    let request = wharf_iam::sigv4::SignedRequest { method: "POST", target: "/", headers: &headers };
+    let signer = Signer::new("AKIATEST", "secret", "us-east-1", "ecr");
+    let mut signed: Vec<(String, String)> = vec![("host".to_owned(), "localhost".to_owned())];
+    let at = "2026-01-02T03:04:05Z".parse().unwrap();
+    signed.extend(signer.sign(&request, b"{}", at).into_iter().map(|(name, value)| (name.to_owned(), value)));
+    let case = |name: &str, body: &str| {
+        serde_json::json!({
+            "name": name, "now": "2026-01-02T03:05:00Z", "service": "ecr", "region": "us-east-1", "protocol": "json",
+            "request": {"method": "POST", "target": "/", "headers": signed, "body_b64": body}
+        })
+    };
+    let keys = serde_json::json!({"AKIATEST": {"secret": "secret", "status": "Active", "principal": "p"}});
+    std::fs::write(path("keys.json"), keys.to_string()).unwrap();
+    std::fs::write(path("good.jsonl"), format!("{}\n", case("good", "e30="))).unwrap();
+    std::fs::write(path("mixed.jsonl"), format!("{}\n{}\n", case("good", "e30="), case("bad", "e31=")))
+        .unwrap();
+    let verify = |cases: &str| {
+        let (keys, cases) = (path("keys.json"), path(cases));
+        outcome(&mut wharf(
+            &directory.path().join("data"),
+            &["sigv4", "verify", "--keys", &keys, &cases, "--json"],
+        ))
+    };
+    let (code, stdout, stderr) = verify("good.jsonl");
+    assert_eq!(
+        (code, stdout.trim_end()),
+        (0, r#"{"name":"good","ok":true,"accessKeyId":"AKIATEST"}"#),
+        "{stderr}"
+    );
+    let (code, stdout, _) = verify("mixed.jsonl");
+    let lines: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((code, lines.len()), (1, 2));
+    assert_eq!(
+        (&lines[1]["ok"], &lines[1]["code"]),
+        (&Value::Bool(false), &Value::from("InvalidSignatureException"))
+    );
+    assert_eq!(verify("missing.jsonl").0, 1);
+}

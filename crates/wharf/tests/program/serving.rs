@@ -1,0 +1,80 @@
+//! Starting, owning a data directory, stopping.
+
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::server::{Server, outcome, succeeds, wharf};
+
+#[test]
+fn the_first_start_creates_an_account_and_tells_no_secret_to_a_pipe() {
+    let parent = tempfile::tempdir().unwrap();
+    let data = parent.path().join("data");
+    let server = Server::start(&data, &[]);
+    assert!(server.url.starts_with("http://127.0.0.1:"), "{}", server.url);
+    assert!(server.get("/healthz").starts_with("HTTP/1.1 200 "));
+
+    let path = data.join("root-credentials.json");
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let credentials: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!(credentials["account_id"], "123456789012");
+    let secret = credentials["secret_access_key"].as_str().unwrap();
+    assert_eq!(secret.len(), 40);
+    let told = server.stop();
+    assert!(told.contains("root-credentials.json") && told.contains("docker login"), "{told}");
+    assert!(!told.contains(secret), "a secret went to a pipe");
+
+    let again = Server::start(&data, &[]);
+    let told = again.stop();
+    assert!(!told.contains("docker login"), "only the first start is a first start: {told}");
+}
+
+#[test]
+fn a_data_directory_has_one_owner() {
+    let parent = tempfile::tempdir().unwrap();
+    let data = parent.path().join("data");
+    let server = Server::start(&data, &[]);
+    let (code, stdout, stderr) = outcome(&mut wharf(&data, &["serve", "--listen", "127.0.0.1:0"]));
+    assert_eq!((code, stdout.as_str()), (1, ""));
+    assert!(stderr.contains("is in use by another wharf"), "{stderr}");
+    server.stop();
+}
+
+#[test]
+fn a_killed_server_leaves_nothing_in_the_way() {
+    let parent = tempfile::tempdir().unwrap();
+    let data = parent.path().join("data");
+    let server = Server::start(&data, &[]);
+    server.signal("KILL");
+    assert_eq!(server.wait().0, None);
+    assert!(data.join("control.sock").exists(), "the test is about a socket left behind");
+    let server = Server::start(&data, &[]);
+    assert!(succeeds(&mut wharf(&data, &["account", "list"])).contains("123456789012"));
+    server.stop();
+}
+
+#[test]
+fn interrupts_drain_and_clients_that_dawdle_are_cut_at_the_limit() {
+    let parent = tempfile::tempdir().unwrap();
+    let data = parent.path().join("data");
+    let server = Server::start(&data, &["--limits-drain", "200ms"]);
+    let mut dawdling = TcpStream::connect(server.host()).unwrap();
+    dawdling.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n").unwrap();
+    assert!(
+        server.get("/healthz").contains("200 OK"),
+        "the dawdling connection was accepted before this one"
+    );
+    server.signal("INT");
+    let (code, _, errors) = server.wait();
+    assert_eq!(code, Some(0), "{errors}");
+}
+
+#[test]
+fn plain_http_stays_on_the_machine_unless_told() {
+    let parent = tempfile::tempdir().unwrap();
+    let data = parent.path().join("data");
+    let (code, _, stderr) = outcome(&mut wharf(&data, &["serve", "--listen", "0.0.0.0:0"]));
+    assert_eq!(code, 1);
+    assert!(stderr.contains("--insecure-plain-http"), "{stderr}");
+    assert!(!data.exists(), "a refused start left something behind");
+}
