@@ -147,8 +147,8 @@ pub trait ObjectStore: Send + Sync + 'static {
 
 /// Writes one object from start to end.
 ///
-/// After any error but those of `finish` on a full disk, the writer answers [`ObjectError::Poisoned`]: a failed write
-/// or sync is never retried on the same writer, because the kernel may have dropped the bytes.
+/// After an error the writer answers [`ObjectError::Poisoned`] (or [`ObjectError::Superseded`] again): a failed write or
+/// sync is never retried on the same writer, because the kernel may have dropped the bytes.
 pub trait ObjectWriter: Send {
     /// Adds bytes at the end. Not durable yet.
     fn append(&mut self, chunk: Bytes) -> BoxFuture<'_, Result<(), ObjectError>>;

@@ -202,7 +202,10 @@ pub(crate) fn open_layer<'a>(
     key.open_in_place_separate_tag(nonce, Aad::from(aad), tag, body).map_err(|_| SealError::Corrupt)
 }
 
-fn split_record(record: &mut [u8]) -> Result<(&mut [u8], &mut [u8], &mut [u8]), SealError> {
+/// Nonce, ciphertext and tag of a record.
+type Record<'a> = (&'a mut [u8], &'a mut [u8], &'a mut [u8]);
+
+fn split_record(record: &mut [u8]) -> Result<Record<'_>, SealError> {
     let (nonce, rest) = record.split_at_mut_checked(NONCE).ok_or(SealError::Corrupt)?;
     let at = rest.len().checked_sub(TAG).ok_or(SealError::Corrupt)?;
     let (body, tag) = rest.split_at_mut(at);

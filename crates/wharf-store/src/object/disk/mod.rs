@@ -2,7 +2,7 @@
 //!
 //! A file is created under its final name with `O_EXCL` and never renamed. Renaming is the usual way to replace
 //! something whole; here nothing is ever replaced: an id is random, its row is committed before the file exists, no
-//! row makes it readable before [`ObjectWriter::finish`](super::ObjectWriter::finish) has returned, and no later object takes the same
+//! row makes it readable before [`ObjectWriter::finish`] has returned, and no later object takes the same
 //! name. A half-written file is therefore known to its row alone. That saves a rename and its ordering against the
 //! directory sync. The 256 directories are made and synced once, when the store is first used.
 

@@ -297,6 +297,20 @@ async fn the_limit_is_exact() {
 }
 
 #[tokio::test]
+async fn content_with_the_wrong_digest_can_be_given_up_before_it_is_synced() {
+    let faults = Faults::none();
+    let store = FaultyObjects::new(Arc::new(MemoryObjects::new()), faults.clone());
+    let id = ObjectId::random();
+    let mut writer = SealedWriter::create(&store, id, keys(Layers::Single), MAX).await.unwrap();
+    writer.append(b"content").await.unwrap();
+    let (finished, writer) = writer.seal_rest().await.unwrap();
+    assert_eq!(finished.sha256[..], Sha256::digest(b"content")[..]);
+    writer.abort().await.unwrap();
+    assert!(matches!(store.open(id).await.map(|_| ()), Err(ObjectError::NotFound(_))));
+    assert_eq!(faults.calls().get("finish"), None);
+}
+
+#[tokio::test]
 async fn a_state_that_contradicts_itself_is_refused() {
     let store = MemoryObjects::new();
     let (id, keys) = (ObjectId::random(), keys(Layers::Single));

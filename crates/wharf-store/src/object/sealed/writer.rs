@@ -64,7 +64,7 @@ pub struct SealedWriter {
 /// Hash and store, one step behind the front.
 enum Lane {
     Idle(Box<Stage>),
-    Busy(JoinHandle<Result<Box<Stage>, WriteError>>),
+    Busy(JoinHandle<Result<Staged, WriteError>>),
     Failed,
 }
 
@@ -73,34 +73,45 @@ struct Stage {
     hash: Sha256,
 }
 
+/// A stage after a batch, with what it could not append on the blocking thread.
+type Staged = (Box<Stage>, Bytes);
+
 impl Stage {
+    /// Hashes and seals a batch and appends it where the store can do that on this thread; one hop for all three.
+    fn work(mut self: Box<Self>, mut batch: SegmentSealer, last: bool) -> Result<Staged, WriteError> {
+        batch.hash_new(&mut self.hash);
+        let sealed = batch.seal(last)?;
+        match self.writer.append_blocking(&sealed) {
+            Some(written) => written.map(|()| (self, Bytes::new())).map_err(WriteError::from),
+            None => Ok((self, sealed)),
+        }
+    }
+
+    fn spawn(self: Box<Self>, batch: SegmentSealer, last: bool) -> JoinHandle<Result<Staged, WriteError>> {
+        tokio::task::spawn_blocking(move || self.work(batch, last))
+    }
+
+    /// Appends what is left of a batch.
+    async fn settle((mut stage, unwritten): Staged) -> Result<Box<Self>, WriteError> {
+        if !unwritten.is_empty() {
+            stage.writer.append(unwritten).await?;
+        }
+        Ok(stage)
+    }
+
     /// Hashes, seals and appends a batch; marks its end as the object's last segment if `last`.
     async fn write(
         mut self: Box<Self>,
         mut batch: SegmentSealer,
         last: bool,
     ) -> Result<Box<Self>, WriteError> {
-        if batch.len() <= INLINE {
-            batch.hash_new(&mut self.hash);
-            let sealed = batch.seal(last)?;
-            if !sealed.is_empty() {
-                self.writer.append(sealed).await?;
-            }
-            return Ok(self);
+        if batch.len() > INLINE {
+            let staged = self.spawn(batch, last).await.map_err(|_| WriteError::Failed)??;
+            return Self::settle(staged).await;
         }
-        let work = tokio::task::spawn_blocking(move || {
-            batch.hash_new(&mut self.hash);
-            let sealed = batch.seal(last)?;
-            match self.writer.append_blocking(&sealed) {
-                Some(written) => written.map(|()| (self, Bytes::new())).map_err(WriteError::from),
-                None => Ok((self, sealed)),
-            }
-        });
-        let (mut stage, unwritten) = work.await.map_err(|_| WriteError::Failed)??;
-        if !unwritten.is_empty() {
-            stage.writer.append(unwritten).await?;
-        }
-        Ok(stage)
+        batch.hash_new(&mut self.hash);
+        let sealed = batch.seal(last)?;
+        Self::settle((self, sealed)).await
     }
 }
 
@@ -165,7 +176,7 @@ impl SealedWriter {
                 // More follows, so no segment of the batch is the last.
                 let stage = self.idle().await?;
                 let batch = self.front.take();
-                self.lane = Lane::Busy(tokio::spawn(stage.write(batch, false)));
+                self.lane = Lane::Busy(stage.spawn(batch, false));
             }
             let taken = self.front.fill(chunk);
             self.offset += taken as u64;
@@ -194,14 +205,21 @@ impl SealedWriter {
     }
 
     /// Completes the object: the rest sealed, everything durable.
-    pub async fn finish(mut self) -> Result<Finished, WriteError> {
+    pub async fn finish(self) -> Result<Finished, WriteError> {
+        let (finished, writer) = self.seal_rest().await?;
+        writer.finish().await?;
+        Ok(finished)
+    }
+
+    /// Hashes, seals and appends the rest, but makes nothing durable: for callers that compare the digest first and
+    /// then [`finish`](ObjectWriter::finish) the writer, or [`abort`](ObjectWriter::abort) it and save the syncs.
+    pub async fn seal_rest(mut self) -> Result<(Finished, Box<dyn ObjectWriter>), WriteError> {
         let stage = self.idle().await?;
         let rest = self.front.take();
-        let stage = stage.write(rest, true).await?;
-        stage.writer.finish().await?;
+        let stage = *stage.write(rest, true).await?;
         let sha256 = stage.hash.finalize().into();
         let stored_size = self.sealing.layers().stored_size(self.offset);
-        Ok(Finished { size: self.offset, sha256, stored_size })
+        Ok((Finished { size: self.offset, sha256, stored_size }, stage.writer))
     }
 
     /// Gives the object up and removes it.
@@ -214,7 +232,7 @@ impl SealedWriter {
         if let Lane::Busy(task) = &mut self.lane {
             let done = task.await;
             self.lane = Lane::Failed;
-            return done.map_err(|_| WriteError::Failed)?;
+            return Stage::settle(done.map_err(|_| WriteError::Failed)??).await;
         }
         match std::mem::replace(&mut self.lane, Lane::Failed) {
             Lane::Idle(stage) => Ok(stage),
