@@ -14,7 +14,7 @@ import pytest
 from harness import images
 from harness.aws import ECR_TARGET, JSON_TYPE, KMS_TARGET, Signed
 from harness.http import send
-from harness.model import bad_inputs, expect_error, expect_success, service, smallest_input
+from harness.model import UNBOUNDED_IN_ANSWERS, bad_inputs, expect_error, expect_success, service, smallest_input, validate
 
 # An operation that gets built moves here, and its valid inputs into VALID below.
 BUILT = {
@@ -325,6 +325,17 @@ def test_the_tables_here_cover_the_whole_model():
     assert len(ALL) == 62, f"the model has {len(ALL)} operations now: {ALL}"
     assert BUILT <= set(ALL)
     assert set(VALID) == BUILT
+
+
+@pytest.mark.parametrize("operation", ALL)
+def test_the_bad_inputs_are_bad_and_the_good_ones_good(operation):
+    shape = service("ecr").operation_model(operation).input_shape
+    good = smallest_input(shape)
+    assert validate(shape, good) == []
+    exempt = {name for name, member in shape.members.items() if member.name in UNBOUNDED_IN_ANSWERS}
+    for what, body in bad_inputs(shape, good):
+        judged = not any(what.startswith(f"input.{name} ") for name in exempt) and "64 bits" not in what
+        assert not judged or validate(shape, body), f"{operation} allows it: {what}"
 
 
 @pytest.mark.parametrize("operation", sorted(BUILT))
