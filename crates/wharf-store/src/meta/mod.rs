@@ -5,6 +5,10 @@
 //! The statements live beside their functions in the topic modules; nothing outside `meta` writes SQL.
 
 pub mod accounts;
+pub mod blobs;
+pub mod objects;
+pub mod tombstones;
+pub mod uploads;
 pub mod dialect;
 pub mod manifests;
 pub mod repositories;
