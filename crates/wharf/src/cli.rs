@@ -274,9 +274,7 @@ fn argument(setting: &'static Setting) -> Arg {
         Kind::Bool => {
             argument.num_args(0..=1).require_equals(true).default_missing_value("true").value_name("BOOL")
         }
-        Kind::Choice(words) => {
-            argument.value_parser(PossibleValuesParser::new(words)).hide_possible_values(false)
-        }
+        Kind::Choice(words) => argument.value_parser(PossibleValuesParser::new(words)).value_name("WHICH"),
         Kind::Text => argument.value_name("TEXT"),
         Kind::Number => argument.value_name("NUMBER"),
         Kind::Size => argument.value_name("SIZE"),

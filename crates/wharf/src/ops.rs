@@ -50,7 +50,7 @@ impl AdminOps for RegistryOps {
 
     async fn list_accounts(&self) -> Result<Value, AdminError> {
         let accounts = self.0.list_accounts().await?;
-        let row = |(id, created): (AccountId, wharf_types::Timestamp)| json!({ "account_id": id.as_str(), "created_at": created.to_string() });
+        let row = |(id, created): (AccountId, wharf_types::Timestamp)| json!({ "account_id": id.as_str(), "created_at": created.to_rfc3339() });
         Ok(accounts.into_iter().map(row).collect())
     }
 
@@ -73,7 +73,7 @@ impl AdminOps for RegistryOps {
             json!({
                 "access_key_id": key.id,
                 "status": status(key.active),
-                "created_at": key.created_at.to_string(),
+                "created_at": key.created_at.to_rfc3339(),
             })
         });
         Ok(rows.collect())

@@ -45,7 +45,7 @@ impl CertificateFiles {
                 () = shutdown.cancelled() => return,
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
-            match self.look() {
+            match self.look().await {
                 Ok(true) => {
                     info!(certificate = %self.certificate.display(), "loaded the changed TLS certificate")
                 }
@@ -60,8 +60,10 @@ impl CertificateFiles {
 
     /// Loads the files if they changed. What does not fit is reported once and tried again at the next change:
     /// certificate and key are seldom written in the same instant.
-    fn look(&mut self) -> Result<bool, TlsError> {
-        let (Ok(certificate), Ok(key)) = (read(&self.certificate), read(&self.key)) else {
+    async fn look(&mut self) -> Result<bool, TlsError> {
+        let (Ok(certificate), Ok(key)) =
+            (tokio::fs::read(&self.certificate).await, tokio::fs::read(&self.key).await)
+        else {
             // Being exchanged; a file that stays away changes nothing for the server.
             return Ok(false);
         };
@@ -98,8 +100,8 @@ mod tests {
         files.current.0.read().unwrap().cert[0].to_vec()
     }
 
-    #[test]
-    fn a_change_is_loaded_and_a_broken_one_is_not() {
+    #[tokio::test]
+    async fn a_change_is_loaded_and_a_broken_one_is_not() {
         let directory = tempfile::tempdir().unwrap();
         let (certificate, key) = (directory.path().join("c.pem"), directory.path().join("k.pem"));
         let write = |pair: (&str, &str)| {
@@ -110,22 +112,22 @@ mod tests {
         write((&first.0, &first.1));
         let mut files = CertificateFiles::open(certificate.clone(), key.clone()).unwrap();
         let before = served(&files);
-        assert!(!files.look().unwrap(), "nothing changed");
+        assert!(!files.look().await.unwrap(), "nothing changed");
 
         write((&second.0, &first.1));
-        assert!(matches!(files.look(), Err(TlsError::Unusable(_))), "certificate and key do not fit");
+        assert!(matches!(files.look().await, Err(TlsError::Unusable(_))), "certificate and key do not fit");
         assert_eq!(served(&files), before);
-        assert!(!files.look().unwrap(), "the same fault is reported once");
+        assert!(!files.look().await.unwrap(), "the same fault is reported once");
         write((&second.0, "nonsense"));
-        assert!(matches!(files.look(), Err(TlsError::Pem { .. })));
+        assert!(matches!(files.look().await, Err(TlsError::Pem { .. })));
         write(("", &second.1));
-        assert!(matches!(files.look(), Err(TlsError::NoCertificate)));
+        assert!(matches!(files.look().await, Err(TlsError::NoCertificate)));
         std::fs::remove_file(&key).unwrap();
-        assert!(!files.look().unwrap());
+        assert!(!files.look().await.unwrap());
         assert_eq!(served(&files), before);
 
         write((&second.0, &second.1));
-        assert!(files.look().unwrap());
+        assert!(files.look().await.unwrap());
         assert_ne!(served(&files), before);
         let _: Arc<dyn ResolvesServerCert> = files.current();
     }
