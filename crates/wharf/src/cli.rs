@@ -186,7 +186,7 @@ Examples:
         /// Region of the registry [default: the default region]
         #[arg(long)]
         region: Option<Region>,
-        /// How long it is valid, at most 12h [default: the setting token_ttl]
+        /// How long it is valid [default: the setting token_ttl]
         #[arg(long, value_parser = <Duration as Value>::parse)]
         ttl: Option<Duration>,
     },

@@ -66,7 +66,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Action::Sigv4(Sigv4Action::Verify { keys, cases, output }) => {
             return sigv4::verify(&keys, &cases, output.json);
         }
-        Action::Operations => return say(&wharf_http::operations_markdown()),
+        Action::Operations => return say(&wharf_http::aws::operations_markdown()),
         Action::Dialect => return say(&app::dialect_markdown()),
         Action::Version => return say(concat!("wharf ", env!("CARGO_PKG_VERSION"))),
         action => request(action)?,

@@ -146,6 +146,7 @@ impl AdminOps for RegistryOps {
             "tombstones": done.tombstones,
             "sealing_keys": done.sealing_keys,
             "secrets": done.secrets,
+            "versions_dropped": done.versions_dropped,
         }))
     }
 }

@@ -7,15 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use http::{Request, Response};
-use hyper::body::Incoming;
 use rustls::ServerConfig;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 use wharf_http::Faces;
-use wharf_http::server::{Drained, Handler, Peer, Server, ServerLimits};
+use wharf_http::server::{Drained, Server, ServerLimits};
 
 use crate::app::{self, App};
 use crate::control::{self, DataDir};
@@ -76,11 +74,16 @@ async fn run(
     announce(settings, app, &address, tls.as_ref())?;
     // Not awaited: it waits for a second signal until the process ends.
     tokio::spawn(signals.wait(shutdown.clone()));
-    let drained = server.serve(Arc::new(Service(faces)), shutdown.clone()).await;
+    let faces = Arc::new(faces);
+    background.spawn(stop_being_ready(faces.clone(), shutdown.clone()));
+    let drained = server.serve(faces.clone(), shutdown.clone()).await;
     shutdown.cancel();
     commands.await.context("the command socket failed")?;
     background.close();
     background.wait().await;
+    if let Some(faces) = Arc::into_inner(faces) {
+        tokio::task::spawn_blocking(|| faces.close()).await.context("the audit log failed")?;
+    }
     match drained {
         Drained::Clean => info!("drained, every request in flight was answered"),
         Drained::Cut(connections) => {
@@ -88,6 +91,12 @@ async fn run(
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Tells load balancers from the first moment of a drain.
+async fn stop_being_ready(faces: Arc<Faces>, shutdown: CancellationToken) {
+    shutdown.cancelled().await;
+    faces.begin_shutdown();
 }
 
 /// Says that it serves, alone on its line, and on a first start how to go on.
@@ -204,16 +213,5 @@ impl Signals {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
-    }
-}
-
-/// The faces as the accept loop sees them.
-struct Service(Faces);
-
-impl Handler for Service {
-    type Body = wharf_http::Body;
-
-    async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Response<wharf_http::Body> {
-        self.0.handle(request, peer).await
     }
 }
