@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::dialect::placeholders;
 use super::objects::{self, Content, ObjectState, object_id};
-use super::{MetaError, Param, Tx};
+use super::{MetaError, Param, Tx, uploads};
 use crate::object::ObjectId;
 
 /// At most this many placeholders for one list; longer lists go in several statements.
@@ -405,11 +405,17 @@ pub fn unlink_manifest_blobs(
     Ok(unreferenced)
 }
 
-/// Drops some links of a repository whose manifests are gone; call it until it answers 0.
-pub fn drop_links_of_repository(tx: &mut Tx<'_>, repository_id: i64, now: i64) -> Result<u64, MetaError> {
+/// Drops up to `limit` uploads and links of a repository whose manifests are gone. Answers how many; 0 = none is left.
+pub fn drop_some_links_of_repository(
+    tx: &mut Tx<'_>,
+    repository_id: i64,
+    now: i64,
+    limit: usize,
+) -> Result<u64, MetaError> {
+    let ended = uploads::drop_some_of_repository(tx, repository_id, limit)?;
     let some: Vec<String> = tx.query_all(
-        "SELECT digest FROM repository_blobs WHERE repository_id = $1 ORDER BY digest LIMIT 100",
-        &[&repository_id],
+        "SELECT digest FROM repository_blobs WHERE repository_id = $1 ORDER BY digest LIMIT $2",
+        &[&repository_id, &limit],
         |row| row.get(0),
     )?;
     for digest in &some {
@@ -417,10 +423,10 @@ pub fn drop_links_of_repository(tx: &mut Tx<'_>, repository_id: i64, now: i64) -
             drop_link(tx, repository_id, domain_id, digest, now)?;
         }
     }
-    Ok(some.len() as u64)
+    Ok(ended + some.len() as u64)
 }
 
-/// Private repositories of a domain that serve a blob, in order of name: (kind, name).
+/// Names of the private repositories of a domain that serve a blob, in order.
 pub fn holders(
     tx: &mut Tx<'_>,
     domain_id: i64,
@@ -471,47 +477,4 @@ pub fn relink(
 fn revive(tx: &mut Tx<'_>, domain_id: i64, digest: &str) -> Result<Option<(ObjectId, u64)>, MetaError> {
     let Some((object, size)) = objects::find_trashed(tx, domain_id, digest)? else { return Ok(None) };
     Ok(objects::restore(tx, object)?.then_some((object, size)))
-}
-
-/// What disagrees between objects, blobs, links and edges, in words; at most `limit` of each kind.
-pub fn contradictions(tx: &mut Tx<'_>, limit: usize) -> Result<Vec<String>, MetaError> {
-    const CHECKS: [(&str, &str); 5] = [
-        (
-            "blob points at an object that is neither live nor quarantined",
-            "SELECT b.digest FROM blobs b JOIN objects o ON o.id = b.object_id
-             WHERE o.state NOT IN ('live', 'quarantined') OR o.digest IS NULL OR o.digest <> b.digest
-             LIMIT $1",
-        ),
-        (
-            "live object has no blob",
-            "SELECT o.id FROM objects o
-             WHERE o.state = 'live' AND NOT EXISTS (SELECT 1 FROM blobs b WHERE b.object_id = o.id)
-             LIMIT $1",
-        ),
-        (
-            "blob has no link",
-            "SELECT b.digest FROM blobs b
-             WHERE NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.domain_id = b.domain_id AND l.digest = b.digest)
-             LIMIT $1",
-        ),
-        (
-            "link is of another key domain than its repository",
-            "SELECT l.digest FROM repository_blobs l JOIN repositories r ON r.id = l.repository_id
-             WHERE l.domain_id <> r.domain_id
-             LIMIT $1",
-        ),
-        (
-            "link's grace and its edges disagree",
-            "SELECT l.digest FROM repository_blobs l
-             WHERE (l.unreferenced_since IS NULL) <> EXISTS (
-                 SELECT 1 FROM manifest_blobs e WHERE e.repository_id = l.repository_id AND e.blob = l.digest)
-             LIMIT $1",
-        ),
-    ];
-    let mut found = Vec::new();
-    for (what, sql) in CHECKS {
-        let names = tx.query_all(sql, &[&limit], |row| row.get::<String>(0))?;
-        found.extend(names.into_iter().map(|name| format!("{what}: {name}")));
-    }
-    Ok(found)
 }

@@ -31,8 +31,8 @@ pub struct DeletedManifest {
 }
 
 /// Keeps a deleted image. Called in the transaction that deletes it.
-pub fn insert_deleted_manifest(tx: &mut Tx<'_>, deleted: &DeletedManifest, now: i64) -> Result<(), MetaError> {
-    let manifest = &deleted.manifest;
+pub fn insert(tx: &mut Tx<'_>, deleted: &DeletedManifest) -> Result<(), MetaError> {
+    let (now, manifest) = (tx.now_micros(), &deleted.manifest);
     tx.execute(
         "INSERT INTO deleted_manifests
              (repository_id, account, region, kind, name, domain_id, digest, media_type, artifact_type, subject,
@@ -93,25 +93,25 @@ pub fn find(
     )
 }
 
-/// Digests and tags of the deleted images of a repository name, in order of digest after `after`, the newest
-/// tombstone of each last.
+/// A page of the tombstones of a repository name in the order they were made, after the one with id `after`: id,
+/// digest, tags.
 pub fn page(
     tx: &mut Tx<'_>,
     account: &str,
     region: &str,
     kind: &str,
     name: &str,
-    after: &str,
+    after: i64,
     limit: usize,
-) -> Result<Vec<(String, Vec<String>)>, MetaError> {
+) -> Result<Vec<(i64, String, Vec<String>)>, MetaError> {
     tx.query_all(
-        "SELECT digest, tags
+        "SELECT id, digest, tags
          FROM deleted_manifests
-         WHERE account = $1 AND region = $2 AND kind = $3 AND name = $4 AND digest > $5
-         ORDER BY digest, id
+         WHERE account = $1 AND region = $2 AND kind = $3 AND name = $4 AND id > $5
+         ORDER BY id
          LIMIT $6",
         &[&account, &region, &kind, &name, &after, &limit],
-        |row| Ok((row.get(0)?, list(row, 1)?)),
+        |row| Ok((row.get(0)?, row.get(1)?, list(row, 2)?)),
     )
 }
 

@@ -134,6 +134,16 @@ pub fn advance(
     Ok(changed == 1)
 }
 
+/// Makes every step that began where `from` says, and may still be under way, fail. Answers whether the upload stood
+/// there.
+pub fn fence(tx: &mut Tx<'_>, from: &UploadRow) -> Result<bool, MetaError> {
+    let changed = tx.execute(
+        "UPDATE uploads SET generation = generation + 1 WHERE id = $1 AND generation = $2 AND received = $3",
+        &[&from.id.to_string(), &from.generation, &from.progress.received],
+    )?;
+    Ok(changed == 1)
+}
+
 /// Ends an upload that is being finished. Answers whether it stood where `from` says.
 pub fn take(tx: &mut Tx<'_>, from: &UploadRow) -> Result<bool, MetaError> {
     let removed = tx.execute(
@@ -164,15 +174,14 @@ pub fn replace_object(
     domain_id: i64,
     object: ObjectId,
     keys: Option<&[u8]>,
-    state: Option<&[u8]>,
     now: i64,
 ) -> Result<bool, MetaError> {
     objects::insert_writing(tx, object, domain_id, keys, now, from.expires_at)?;
     let changed = tx.execute(
         "UPDATE uploads
-         SET object_id = $4, state = $5, generation = generation + 1
+         SET object_id = $4, generation = generation + 1
          WHERE id = $1 AND generation = $2 AND received = $3",
-        &[&from.id.to_string(), &from.generation, &from.progress.received, &object.to_string(), &state],
+        &[&from.id.to_string(), &from.generation, &from.progress.received, &object.to_string()],
     )?;
     match changed {
         1 => objects::discard(tx, from.object)?,
@@ -204,13 +213,17 @@ pub fn expire(tx: &mut Tx<'_>, id: UploadId, now: i64) -> Result<bool, MetaError
     Ok(object.is_some())
 }
 
-/// Ends some uploads of a repository that is being deleted; call it until it answers 0.
-pub fn drop_uploads_of_repository(tx: &mut Tx<'_>, repository_id: i64) -> Result<u64, MetaError> {
+/// Ends up to `limit` uploads of a repository that is being deleted; answers how many.
+pub(super) fn drop_some_of_repository(
+    tx: &mut Tx<'_>,
+    repository_id: i64,
+    limit: usize,
+) -> Result<u64, MetaError> {
     let objects: Vec<ObjectId> = tx.query_all(
         "DELETE FROM uploads
-         WHERE id IN (SELECT id FROM uploads WHERE repository_id = $1 LIMIT 100)
+         WHERE id IN (SELECT id FROM uploads WHERE repository_id = $1 LIMIT $2)
          RETURNING object_id",
-        &[&repository_id],
+        &[&repository_id, &limit],
         |row| object_id(row, 0),
     )?;
     for object in &objects {

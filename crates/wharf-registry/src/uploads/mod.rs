@@ -1,0 +1,259 @@
+//! Uploads: how blob content comes in. Acknowledged bytes are durable; a finished blob is linked in one transaction.
+//!
+//! Content of at most 64 KiB never touches the object store: until it is finished it lies in the upload's row
+//! (sealed), afterwards in the object's row. Larger content streams through a [`SealedWriter`] into an object whose
+//! row was committed first; each acknowledged chunk is synced, then recorded by compare-and-set.
+//!
+//! [`SealedWriter`]: wharf_store::object::sealed::SealedWriter
+
+mod active;
+mod finish;
+mod mount;
+mod session;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
+use wharf_store::meta::uploads::{self, NewUpload, Progress, UploadRow};
+use wharf_store::object::ObjectId;
+use wharf_store::object::sealed::WriteError;
+use wharf_store::seal::ContentKeys;
+use wharf_types::{ByteRange, RepositoryRef, UploadId};
+
+pub(crate) use self::active::ActiveUploads;
+pub use self::mount::MountOutcome;
+use self::session::Session;
+use crate::{Authorized, Registry, RegistryError, Repository};
+
+/// Content of at most this many bytes is kept in the metadata.
+pub(crate) const SMALL: usize = 64 * 1024;
+/// A part that is not the last must have this many bytes (ECR: 5 MiB).
+const SMALLEST_PART: u64 = 5 << 20;
+/// What `InitiateLayerUpload` answers as `partSize`.
+const PART_SIZE: u64 = 10 << 20;
+
+/// The body of a request, or of an answer.
+pub type BodyStream = Pin<Box<dyn Stream<Item = Result<Bytes, BodyError>> + Send>>;
+
+/// A body that broke off: the client went away, was idle for too long, or the content could not be read on.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct BodyError {
+    /// What happened, for the log.
+    pub message: String,
+}
+
+/// A new upload.
+#[derive(Clone, Debug)]
+pub struct Upload {
+    /// Its id.
+    pub id: UploadId,
+    /// Bytes received: 0.
+    pub received: u64,
+    /// The part size that suits the registry, in bytes.
+    pub part_size: u64,
+}
+
+/// How far an upload has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UploadProgress {
+    /// Durable bytes; the next chunk begins here.
+    pub received: u64,
+}
+
+impl Registry {
+    /// Begins an upload.
+    ///
+    /// # Errors
+    /// `RepositoryNotFound`; `StorageFull`; `Kms` when the repository's key may not be used.
+    pub async fn start_upload(&self, at: &Authorized<RepositoryRef>) -> Result<Upload, RegistryError> {
+        let repository = self.repository(at).await?;
+        let (row, _) = self.begin_upload(&repository).await?;
+        Ok(Upload { id: row.id, received: 0, part_size: PART_SIZE })
+    }
+
+    /// Commits the rows of a new upload and of its object, before the first byte.
+    async fn begin_upload(
+        &self,
+        repository: &Arc<Repository>,
+    ) -> Result<(UploadRow, Option<Arc<ContentKeys>>), RegistryError> {
+        self.refuse_when_full().await?;
+        let keys = self.inner.keys.content_keys(&self.inner.meta, &repository.domain).await?;
+        let now = self.inner.clock.now();
+        let new = NewUpload {
+            id: UploadId::random(),
+            repository_id: repository.id,
+            domain_id: repository.domain.id,
+            object: ObjectId::random(),
+            keys: keys.wrapped,
+            now: now.as_micros(),
+            expires_at: now.plus(self.inner.options.upload_lifetime).as_micros(),
+        };
+        let row = UploadRow {
+            id: new.id,
+            repository_id: new.repository_id,
+            object: new.object,
+            keys: new.keys.clone(),
+            progress: Progress { received: 0, parts: 0, last_part: 0, short_part: false },
+            generation: 0,
+            state: None,
+            expires_at: new.expires_at,
+        };
+        if !self.inner.meta.write(move |tx| uploads::start(tx, &new)).await.map_err(RegistryError::from)? {
+            return Err(RegistryError::RepositoryNotFound(repository.name.clone()));
+        }
+        self.inner.stats.uploads_started.fetch_add(1, Relaxed);
+        Ok((row, keys.keys.map(Arc::new)))
+    }
+
+    /// Adds a chunk. Its bytes are durable when this returns.
+    ///
+    /// # Errors
+    /// `UploadNotFound`; `UploadBusy`; `InvalidLayerPart` for a chunk out of order or of another length than it says;
+    /// `TooLarge`; `BodyBroken`; `StorageFull`; `Kms`. The upload then stands where it stood.
+    pub async fn append_upload(
+        &self,
+        at: &Authorized<RepositoryRef>,
+        id: UploadId,
+        chunk: Option<ByteRange>,
+        body: BodyStream,
+    ) -> Result<UploadProgress, RegistryError> {
+        let repository = self.repository(at).await?;
+        let claim = self.inner.uploads.claim(id)?;
+        let row = self.find_upload(&repository, id)?;
+        self.check_start(&repository, &row, chunk.map(|chunk| chunk.first))?;
+        self.refuse_when_full().await?;
+        let mut session = Session::resume(self, repository, row, claim).await?;
+        let length = session.receive(body, chunk.map(|chunk| chunk.length())).await?;
+        session.acknowledge(length).await
+    }
+
+    /// Adds a part of the JSON API: bytes `first` to `last` of the layer.
+    ///
+    /// # Errors
+    /// As [`append_upload`](Self::append_upload), and `LimitExceeded` for more parts than are allowed.
+    pub async fn upload_part(
+        &self,
+        at: &Authorized<RepositoryRef>,
+        id: UploadId,
+        first: u64,
+        last: u64,
+        part: Bytes,
+    ) -> Result<UploadProgress, RegistryError> {
+        let repository = self.repository(at).await?;
+        let limits = self.inner.options.limits;
+        if part.len() as u64 > limits.part {
+            return Err(RegistryError::TooLarge { what: "layer part", limit: limits.part });
+        }
+        let claim = self.inner.uploads.claim(id)?;
+        let row = self.find_upload(&repository, id)?;
+        if last.checked_sub(first).and_then(|span| span.checked_add(1)) != Some(part.len() as u64) {
+            return Err(out_of_order(&repository, &row));
+        }
+        self.check_start(&repository, &row, Some(first))?;
+        if row.progress.parts >= limits.parts {
+            return Err(RegistryError::LimitExceeded(format!(
+                "The layer already has the maximum number of parts ({})",
+                limits.parts
+            )));
+        }
+        self.refuse_when_full().await?;
+        let mut session = Session::resume(self, repository, row, claim).await?;
+        let length = session.receive(stream::iter([Ok(part)]).boxed(), None).await?;
+        session.acknowledge(length).await
+    }
+
+    /// How far an upload has come.
+    ///
+    /// # Errors
+    /// `UploadNotFound`.
+    pub async fn upload_status(
+        &self,
+        at: &Authorized<RepositoryRef>,
+        id: UploadId,
+    ) -> Result<UploadProgress, RegistryError> {
+        let repository = self.repository(at).await?;
+        let row = self.find_upload(&repository, id)?;
+        Ok(UploadProgress { received: row.progress.received })
+    }
+
+    /// Gives an upload up. Its bytes go with the next collection.
+    ///
+    /// # Errors
+    /// `UploadNotFound`; `UploadBusy` while another request writes to it.
+    pub async fn cancel_upload(
+        &self,
+        at: &Authorized<RepositoryRef>,
+        id: UploadId,
+    ) -> Result<(), RegistryError> {
+        let repository = self.repository(at).await?;
+        let _claim = self.inner.uploads.claim(id)?;
+        self.find_upload(&repository, id)?;
+        let repository_id = repository.id;
+        let object =
+            self.inner.meta.write(move |tx| uploads::cancel(tx, repository_id, id)).await.map_err(RegistryError::from)?;
+        object.map(drop).ok_or_else(|| RegistryError::UploadNotFound(id.to_string()))
+    }
+
+    /// Refuses to take bytes when the store is below its watermark.
+    pub(crate) async fn refuse_when_full(&self) -> Result<(), RegistryError> {
+        let watermark = self.inner.options.low_watermark;
+        if watermark == 0 || self.inner.uploads.has_plenty() {
+            return Ok(());
+        }
+        match self.inner.objects.free_space().await? {
+            Some(free) if free < watermark => Err(RegistryError::StorageFull),
+            Some(free) if free / 2 > watermark => {
+                self.inner.uploads.remember_plenty();
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The upload, unless it is another repository's or has expired.
+    fn find_upload(&self, repository: &Repository, id: UploadId) -> Result<UploadRow, RegistryError> {
+        let found = self.inner.meta.read_now(|tx| uploads::find(tx, repository.id, id));
+        let now = self.inner.clock.now().as_micros();
+        found
+            .map_err(RegistryError::from)?
+            .filter(|row| row.expires_at > now)
+            .ok_or_else(|| RegistryError::UploadNotFound(id.to_string()))
+    }
+
+    fn check_start(
+        &self,
+        repository: &Repository,
+        row: &UploadRow,
+        first: Option<u64>,
+    ) -> Result<(), RegistryError> {
+        match first {
+            Some(first) if first != row.progress.received => Err(out_of_order(repository, row)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts a failure of the store and says what it means to the client.
+    fn write_error(&self, error: WriteError) -> RegistryError {
+        match error {
+            WriteError::TooLarge { limit, .. } => RegistryError::TooLarge { what: "blob", limit },
+            WriteError::Object(error) => {
+                self.inner.stats.store_errors.fetch_add(1, Relaxed);
+                error.into()
+            }
+            WriteError::Seal(error) => RegistryError::Internal(format!("sealing an upload: {error}")),
+            WriteError::Failed => RegistryError::Internal("the writer of an upload failed before".into()),
+        }
+    }
+}
+
+fn out_of_order(repository: &Repository, row: &UploadRow) -> RegistryError {
+    RegistryError::InvalidLayerPart {
+        repository: repository.name.clone(),
+        upload: row.id,
+        received: row.progress.received,
+    }
+}

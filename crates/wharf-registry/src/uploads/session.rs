@@ -1,0 +1,362 @@
+//! One request's turn at an upload: it takes bytes, then either acknowledges them or leaves the upload as it was.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use wharf_store::meta::uploads::{self, Progress, UploadRow};
+use wharf_store::object::sealed::{SealedWriter, UploadState, WriteError};
+use wharf_store::object::{ObjectError, ObjectId};
+use wharf_store::seal::ContentKeys;
+
+use super::active::Claim;
+use super::{BodyStream, SMALL, SMALLEST_PART, UploadProgress, out_of_order};
+use crate::{Registry, RegistryError, Repository};
+
+/// First byte of an upload's state: the content so far, which has no file.
+const SMALL_STATE: u8 = 0;
+/// First byte of an upload's state: what a writer needs to go on.
+const WRITER_STATE: u8 = 1;
+
+/// Where the bytes go.
+pub(super) enum Sink {
+    /// Into memory, while they are few.
+    Small(Vec<u8>),
+    /// Into the object store.
+    Stream(Box<SealedWriter>),
+}
+
+/// What this request has left in the object store that nobody has acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dirt {
+    /// Nothing.
+    Clean,
+    /// Bytes after the last checkpoint.
+    Tail,
+    /// A whole file that no state in the row knows of.
+    File,
+}
+
+/// One request's turn.
+pub(super) struct Session {
+    pub(super) registry: Registry,
+    pub(super) repository: Arc<Repository>,
+    pub(super) row: UploadRow,
+    pub(super) keys: Option<Arc<ContentKeys>>,
+    pub(super) sink: Sink,
+    pub(super) dirt: Dirt,
+    /// The upload begins and ends with this request, so it goes if the request fails.
+    pub(super) whole: bool,
+    received: u64,
+    claim: Option<Claim>,
+}
+
+impl Session {
+    /// The first turn at an upload that has received nothing.
+    pub(super) fn fresh(
+        registry: &Registry,
+        repository: Arc<Repository>,
+        row: UploadRow,
+        keys: Option<Arc<ContentKeys>>,
+        claim: Claim,
+    ) -> Self {
+        Self {
+            registry: registry.clone(),
+            repository,
+            row,
+            keys,
+            sink: Sink::Small(Vec::new()),
+            dirt: Dirt::Clean,
+            whole: true,
+            received: 0,
+            claim: Some(claim),
+        }
+    }
+
+    /// Goes on from what was acknowledged last.
+    pub(super) async fn resume(
+        registry: &Registry,
+        repository: Arc<Repository>,
+        row: UploadRow,
+        claim: Claim,
+    ) -> Result<Self, RegistryError> {
+        let inner = &registry.inner;
+        let keys =
+            inner.keys.open_content_keys(&inner.meta, &repository.domain, row.keys.as_deref()).await?.map(Arc::new);
+        let sink = match &row.state {
+            None => Sink::Small(Vec::new()),
+            Some(sealed) => {
+                let state = inner.keys.open_state(&row.id.to_string(), sealed)?;
+                match state.split_first() {
+                    Some((&SMALL_STATE, content)) => Sink::Small(content.to_vec()),
+                    Some((&WRITER_STATE, state)) => {
+                        Sink::Stream(Box::new(resume_writer(registry, &row, keys.clone(), state).await?))
+                    }
+                    _ => return Err(RegistryError::Internal("the state of an upload has an unknown form".into())),
+                }
+            }
+        };
+        let received = row.progress.received;
+        let registry = registry.clone();
+        Ok(Self { registry, repository, row, keys, sink, dirt: Dirt::Clean, whole: false, received, claim: Some(claim) })
+    }
+
+    /// Takes a body of `expected` bytes, if that is known, and gives its length.
+    pub(super) async fn receive(
+        &mut self,
+        mut body: BodyStream,
+        expected: Option<u64>,
+    ) -> Result<u64, RegistryError> {
+        let mut length = 0_u64;
+        while let Some(chunk) = body.next().await {
+            let chunk = chunk.map_err(|error| RegistryError::BodyBroken(error.message))?;
+            length += chunk.len() as u64;
+            if expected.is_some_and(|expected| length > expected) {
+                return Err(out_of_order(&self.repository, &self.row));
+            }
+            self.take(&chunk).await?;
+        }
+        if expected.is_some_and(|expected| length != expected) {
+            return Err(out_of_order(&self.repository, &self.row));
+        }
+        Ok(length)
+    }
+
+    /// Takes bytes.
+    pub(super) async fn take(&mut self, chunk: &Bytes) -> Result<(), RegistryError> {
+        let limit = self.registry.inner.options.limits.blob;
+        let total = self.received.saturating_add(chunk.len() as u64);
+        if total > limit {
+            return Err(RegistryError::TooLarge { what: "blob", limit });
+        }
+        match &mut self.sink {
+            Sink::Small(content) if content.len() + chunk.len() <= SMALL => content.extend_from_slice(chunk),
+            Sink::Small(_) => {
+                self.spill().await?;
+                self.write(chunk).await?;
+            }
+            Sink::Stream(_) => self.write(chunk).await?,
+        }
+        self.received = total;
+        self.registry.inner.stats.bytes_in.fetch_add(chunk.len() as u64, Relaxed);
+        Ok(())
+    }
+
+    async fn write(&mut self, chunk: &[u8]) -> Result<(), RegistryError> {
+        if let Sink::Stream(writer) = &mut self.sink {
+            if self.dirt == Dirt::Clean {
+                self.dirt = Dirt::Tail;
+            }
+            writer.append(chunk).await.map_err(|error| self.registry.write_error(error))?;
+        }
+        Ok(())
+    }
+
+    /// Moves on from memory to the object store.
+    async fn spill(&mut self) -> Result<(), RegistryError> {
+        // Before the file is there: the future may be dropped while it is being created.
+        self.dirt = Dirt::File;
+        let writer = match self.create().await {
+            // An earlier process left a file that the row knows nothing of. Names are not used twice.
+            Err(WriteError::Object(ObjectError::AlreadyExists(_))) => {
+                self.replace_object().await?;
+                self.create().await
+            }
+            outcome => outcome,
+        };
+        let writer = writer.map_err(|error| self.registry.write_error(error))?;
+        let before = std::mem::replace(&mut self.sink, Sink::Stream(Box::new(writer)));
+        match before {
+            Sink::Small(content) => self.write(&content).await,
+            Sink::Stream(_) => Err(RegistryError::Internal("an upload was spilled twice".into())),
+        }
+    }
+
+    async fn create(&self) -> Result<SealedWriter, WriteError> {
+        let inner = &self.registry.inner;
+        SealedWriter::create(&*inner.objects, self.row.object, self.keys.clone(), inner.options.limits.blob).await
+    }
+
+    /// Gives the upload a fresh object with fresh keys.
+    async fn replace_object(&mut self) -> Result<(), RegistryError> {
+        let (row, keys) = replace_object(&self.registry, &self.repository, &self.row).await?;
+        self.row = row;
+        self.keys = keys;
+        Ok(())
+    }
+
+    /// Makes the bytes taken durable and records them; `length` of them are this request's part.
+    pub(super) async fn acknowledge(mut self, length: u64) -> Result<UploadProgress, RegistryError> {
+        if length == 0 {
+            return Ok(UploadProgress { received: self.received });
+        }
+        let state = match &mut self.sink {
+            Sink::Small(content) => [&[SMALL_STATE], content.as_slice()].concat(),
+            Sink::Stream(writer) => {
+                let state = writer.checkpoint().await.map_err(|error| self.registry.write_error(error))?;
+                [&[WRITER_STATE], state.encode().as_slice()].concat()
+            }
+        };
+        let inner = &self.registry.inner;
+        let state = inner.keys.seal_state(&self.row.id.to_string(), &zeroize::Zeroizing::new(state))?;
+        let to = self.progress_with(length);
+        let expires_at = inner.clock.now().plus(inner.options.upload_lifetime).as_micros();
+        let from = self.row.clone();
+        let moved = inner
+            .meta
+            .write(move |tx| uploads::advance(tx, &from, &to, &state, expires_at))
+            .await
+            .map_err(RegistryError::from)?;
+        if !moved {
+            return Err(RegistryError::UploadNotFound(self.row.id.to_string()));
+        }
+        self.dirt = Dirt::Clean;
+        Ok(UploadProgress { received: self.received })
+    }
+
+    /// The upload's progress with a part of `length` bytes added.
+    pub(super) fn progress_with(&self, length: u64) -> Progress {
+        let before = &self.row.progress;
+        if length == 0 {
+            return before.clone();
+        }
+        Progress {
+            received: self.received,
+            parts: before.parts + 1,
+            last_part: length,
+            short_part: before.short_part || (before.parts > 0 && before.last_part < SMALLEST_PART),
+        }
+    }
+
+    /// The upload became a blob: there is nothing to clean up.
+    pub(super) fn settle(mut self) {
+        self.dirt = Dirt::Clean;
+        self.whole = false;
+    }
+
+    /// Ends the upload for good: its content is not what it was said to be.
+    pub(super) async fn give_up(mut self) {
+        self.dirt = Dirt::Clean;
+        let cleanup = Cleanup::of(&mut self, true);
+        cleanup.run(Dirt::File).await;
+    }
+}
+
+async fn resume_writer(
+    registry: &Registry,
+    row: &UploadRow,
+    keys: Option<Arc<ContentKeys>>,
+    state: &[u8],
+) -> Result<SealedWriter, RegistryError> {
+    let inner = &registry.inner;
+    let state = UploadState::decode(state)
+        .ok_or_else(|| RegistryError::Internal("the state of an upload does not decode".into()))?;
+    SealedWriter::resume(&*inner.objects, row.object, keys, inner.options.limits.blob, state)
+        .await
+        .map_err(|error| registry.write_error(error))
+}
+
+/// Commits a fresh object for an upload that has acknowledged nothing in storage, and trashes the one before.
+async fn replace_object(
+    registry: &Registry,
+    repository: &Repository,
+    row: &UploadRow,
+) -> Result<(UploadRow, Option<Arc<ContentKeys>>), RegistryError> {
+    let inner = &registry.inner;
+    let keys = inner.keys.content_keys(&inner.meta, &repository.domain).await?;
+    let (object, wrapped, from) = (ObjectId::random(), keys.wrapped.clone(), row.clone());
+    let (domain_id, now) = (repository.domain.id, inner.clock.now().as_micros());
+    let moved = inner
+        .meta
+        .write(move |tx| uploads::replace_object(tx, &from, domain_id, object, wrapped.as_deref(), now))
+        .await
+        .map_err(RegistryError::from)?;
+    if !moved {
+        return Err(RegistryError::UploadNotFound(row.id.to_string()));
+    }
+    let row = UploadRow { object, keys: keys.wrapped, generation: row.generation + 1, ..row.clone() };
+    Ok((row, keys.keys.map(Arc::new)))
+}
+
+impl Drop for Session {
+    /// A request that fails, or that is dropped because its client went away, must not keep the disk full.
+    fn drop(&mut self) {
+        let dirt = self.dirt;
+        if dirt == Dirt::Clean && !self.whole {
+            return;
+        }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let end_upload = self.whole;
+        let cleanup = Cleanup::of(self, end_upload);
+        let tasks = self.registry.inner.tasks.clone();
+        tasks.spawn_on(async move { cleanup.run(dirt).await }, &runtime);
+    }
+}
+
+/// Removes what a failed request left, holding its claim until that is done.
+struct Cleanup {
+    registry: Registry,
+    repository: Arc<Repository>,
+    row: UploadRow,
+    keys: Option<Arc<ContentKeys>>,
+    end_upload: bool,
+    _claim: Option<Claim>,
+}
+
+impl Cleanup {
+    fn of(session: &mut Session, end_upload: bool) -> Self {
+        session.whole = false;
+        Self {
+            registry: session.registry.clone(),
+            repository: Arc::clone(&session.repository),
+            row: session.row.clone(),
+            keys: session.keys.clone(),
+            end_upload,
+            _claim: session.claim.take(),
+        }
+    }
+
+    /// Whatever fails here is found by the collector or by the next request: it is tried once and not waited for.
+    async fn run(self, dirt: Dirt) {
+        let outcome = match (self.end_upload, dirt) {
+            (true, _) => self.cancel().await,
+            (false, Dirt::File) => self.drop_file().await,
+            (false, Dirt::Tail) => self.cut_tail().await,
+            (false, Dirt::Clean) => Ok(()),
+        };
+        if let Err(error) = outcome {
+            tracing::debug!(%error, upload.id = %self.row.id, "what a failed upload left waits for the collector");
+        }
+    }
+
+    async fn cancel(&self) -> Result<(), RegistryError> {
+        let (repository_id, id) = (self.row.repository_id, self.row.id);
+        let object = self.registry.inner.meta.write(move |tx| uploads::cancel(tx, repository_id, id)).await;
+        match object.map_err(RegistryError::from)? {
+            Some(object) => self.registry.sweep_object(object).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn drop_file(&self) -> Result<(), RegistryError> {
+        replace_object(&self.registry, &self.repository, &self.row).await?;
+        self.registry.sweep_object(self.row.object).await
+    }
+
+    async fn cut_tail(&self) -> Result<(), RegistryError> {
+        let Some(sealed) = &self.row.state else { return Ok(()) };
+        // The step that failed may have been committed all the same: then its bytes are acknowledged and stay.
+        let from = self.row.clone();
+        if !self.registry.inner.meta.write(move |tx| uploads::fence(tx, &from)).await.map_err(RegistryError::from)? {
+            return Ok(());
+        }
+        let state = self.registry.inner.keys.open_state(&self.row.id.to_string(), sealed)?;
+        match state.split_first() {
+            Some((&WRITER_STATE, state)) => {
+                resume_writer(&self.registry, &self.row, self.keys.clone(), state).await.map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+}
