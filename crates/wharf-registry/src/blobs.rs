@@ -102,8 +102,12 @@ impl Registry {
         }
         if self.needs_refresh(&entry) {
             let (id, text, now) = (repository.id, digest.to_string(), self.inner.clock.now().as_micros());
-            let linked =
-                self.inner.meta.write(move |tx| blobs::refresh(tx, id, &text, now)).await.map_err(RegistryError::from)?;
+            let linked = self
+                .inner
+                .meta
+                .write(move |tx| blobs::refresh(tx, id, &text, now))
+                .await
+                .map_err(RegistryError::from)?;
             self.inner.blobs.forget(repository.id, *digest);
             if !linked {
                 return Err(RegistryError::BlobUnknown(*digest));
@@ -228,7 +232,9 @@ impl Registry {
             ObjectState::Live => {}
             ObjectState::Quarantined => return Err(RegistryError::Damaged(*digest)),
             other => {
-                return Err(RegistryError::Internal(format!("blob {digest} is in an object that is {other:?}")));
+                return Err(RegistryError::Internal(format!(
+                    "blob {digest} is in an object that is {other:?}"
+                )));
             }
         }
         let entry = Arc::new(self.opened(repository, *digest, row).await?);

@@ -53,7 +53,8 @@ impl Registry {
             digest: text,
             expires_at: self.inner.clock.now().plus(self.inner.options.download_ttl).as_micros(),
         };
-        let plain = serde_json::to_vec(&sealed).map_err(|error| RegistryError::Internal(error.to_string()))?;
+        let plain =
+            serde_json::to_vec(&sealed).map_err(|error| RegistryError::Internal(error.to_string()))?;
         self.inner.sealers.download.seal(&plain).map_err(|error| RegistryError::Internal(error.to_string()))
     }
 

@@ -77,7 +77,9 @@ impl Registry {
                     "AES256" => Encryption::Aes256,
                     "KMS" => Encryption::Kms(row.kms_key),
                     "KMS_DSSE" => Encryption::KmsDsse(row.kms_key),
-                    other => return Err(RegistryError::Internal(format!("stored encryption type {other:?}"))),
+                    other => {
+                        return Err(RegistryError::Internal(format!("stored encryption type {other:?}")));
+                    }
                 };
                 Ok((row.id, KeyDomain { id: row.id, registry: row.registry, encryption }))
             })
@@ -113,7 +115,8 @@ impl Registry {
                     Verdict::Missing => &mut report.missing,
                 };
                 // Collected since the page was read? Then nothing is wrong with it.
-                let state = self.inner.meta.read_now(|tx| objects::state(tx, id)).map_err(RegistryError::from)?;
+                let state =
+                    self.inner.meta.read_now(|tx| objects::state(tx, id)).map_err(RegistryError::from)?;
                 if state == Some(ObjectState::Live) {
                     list.push(name);
                     self.quarantine(id).await;
@@ -125,11 +128,12 @@ impl Registry {
     }
 
     async fn verify_object(&self, domain: &KeyDomain, object: LiveObject) -> Result<Verdict, RegistryError> {
-        let keys = match self.inner.keys.open_content_keys(&self.inner.meta, domain, object.keys.as_deref()).await {
-            Err(RegistryError::Kms { .. }) => return Ok(Verdict::Locked),
-            Err(RegistryError::Internal(_)) => return Ok(Verdict::Damaged),
-            keys => keys?,
-        };
+        let keys =
+            match self.inner.keys.open_content_keys(&self.inner.meta, domain, object.keys.as_deref()).await {
+                Err(RegistryError::Kms { .. }) => return Ok(Verdict::Locked),
+                Err(RegistryError::Internal(_)) => return Ok(Verdict::Damaged),
+                keys => keys?,
+            };
         let digest: Digest = stored("digest", &object.digest)?;
         if let Some(content) = object.inline {
             let content = match &keys {
@@ -139,7 +143,8 @@ impl Registry {
                     Err(_) => return Ok(Verdict::Damaged),
                 },
             };
-            let sound = content.len() as u64 == object.size && Digest::of(digest.algorithm(), &content) == digest;
+            let sound =
+                content.len() as u64 == object.size && Digest::of(digest.algorithm(), &content) == digest;
             return Ok(if sound { Verdict::Sound } else { Verdict::Damaged });
         }
         let read = async {
@@ -195,11 +200,12 @@ impl Registry {
         manifest: StoredManifest,
     ) -> Result<Verdict, RegistryError> {
         let sealed = manifest.sealed;
-        let keys = match self.inner.keys.open_content_keys(&self.inner.meta, domain, sealed.keys.as_deref()).await {
-            Err(RegistryError::Kms { .. }) => return Ok(Verdict::Locked),
-            Err(RegistryError::Internal(_)) => return Ok(Verdict::Damaged),
-            keys => keys?,
-        };
+        let keys =
+            match self.inner.keys.open_content_keys(&self.inner.meta, domain, sealed.keys.as_deref()).await {
+                Err(RegistryError::Kms { .. }) => return Ok(Verdict::Locked),
+                Err(RegistryError::Internal(_)) => return Ok(Verdict::Damaged),
+                keys => keys?,
+            };
         let digest: Digest = stored("digest", &manifest.digest)?;
         let content = match keys {
             None => sealed.content,
@@ -215,5 +221,7 @@ impl Registry {
 
 fn domain(domains: &HashMap<i64, KeyDomain>, id: i64) -> Result<&KeyDomain, RegistryError> {
     // A domain made since the scrub began: the next scrub reads it.
-    domains.get(&id).ok_or_else(|| RegistryError::Internal(format!("key domain {id} appeared during the scrub")))
+    domains
+        .get(&id)
+        .ok_or_else(|| RegistryError::Internal(format!("key domain {id} appeared during the scrub")))
 }

@@ -29,20 +29,19 @@ pub(crate) struct BlobCache {
     changes: RwLock<u64>,
 }
 
-impl BlobCache {
-    pub(crate) fn new() -> Self {
+impl Default for BlobCache {
+    fn default() -> Self {
         let weigh = |_: &(i64, Digest), entry: &Arc<BlobEntry>| {
             let content = entry.inline.as_ref().map_or(0, |content| content.len());
             u32::try_from(content + OVERHEAD).unwrap_or(u32::MAX)
         };
-        let entries = Cache::builder()
-            .max_capacity(CAPACITY)
-            .weigher(weigh)
-            .support_invalidation_closures()
-            .build();
+        let entries =
+            Cache::builder().max_capacity(CAPACITY).weigher(weigh).support_invalidation_closures().build();
         Self { entries, changes: RwLock::new(0) }
     }
+}
 
+impl BlobCache {
     pub(super) fn get(&self, repository_id: i64, digest: Digest) -> Option<Arc<BlobEntry>> {
         self.entries.get(&(repository_id, digest))
     }
@@ -104,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_reader_that_was_overtaken_stores_nothing() {
-        let (cache, entry, digest) = (BlobCache::new(), entry(), Digest::sha256(b"x"));
+        let (cache, entry, digest) = (BlobCache::default(), entry(), Digest::sha256(b"x"));
         let ticket = cache.ticket();
         cache.forget(1, digest);
         cache.fill(ticket, 1, digest, &entry);
@@ -115,7 +114,7 @@ mod tests {
 
     #[test]
     fn forgetting_an_object_or_a_repository_spares_the_others() {
-        let (cache, one, two, digest) = (BlobCache::new(), entry(), entry(), Digest::sha256(b"x"));
+        let (cache, one, two, digest) = (BlobCache::default(), entry(), entry(), Digest::sha256(b"x"));
         cache.fill(cache.ticket(), 1, digest, &one);
         cache.fill(cache.ticket(), 2, digest, &one);
         cache.fill(cache.ticket(), 3, digest, &two);

@@ -56,7 +56,8 @@ impl BlobReader {
     /// the stream with an error before a byte of it is given out, and is quarantined.
     pub fn stream(self, range: Option<ByteRange>) -> BodyStream {
         let size = self.info.size;
-        let (start, end) = range.map_or((0, size), |range| (range.first.min(size), range.last.saturating_add(1).min(size)));
+        let (start, end) =
+            range.map_or((0, size), |range| (range.first.min(size), range.last.saturating_add(1).min(size)));
         let (registry, object) = (self.registry, self.object);
         match self.content {
             Source::Memory(content) => {
@@ -150,7 +151,8 @@ impl Registry {
     async fn unreadable(&self, error: ReadError, entry: &BlobEntry) -> RegistryError {
         match error {
             ReadError::Corrupt { .. } | ReadError::Object(ObjectError::NotFound(_)) => {
-                let (id, state) = (entry.object, self.inner.meta.read_now(|tx| objects::state(tx, entry.object)));
+                let (id, state) =
+                    (entry.object, self.inner.meta.read_now(|tx| objects::state(tx, entry.object)));
                 match state {
                     // The link was dropped and the object collected since the entry was read.
                     Ok(Some(objects::ObjectState::Trashed | objects::ObjectState::Deleting) | None) => {

@@ -31,11 +31,7 @@ pub(crate) struct ActiveUploads {
 
 impl Default for ActiveUploads {
     fn default() -> Self {
-        Self {
-            claimed: Arc::default(),
-            finishing: Cache::new(REMEMBERED),
-            plenty_until: Mutex::default(),
-        }
+        Self { claimed: Arc::default(), finishing: Cache::new(REMEMBERED), plenty_until: Mutex::default() }
     }
 }
 

@@ -73,7 +73,9 @@ impl Registry {
         let claim = self.inner.uploads.claim(id)?;
         let row = match self.find_upload(&repository, id) {
             Err(RegistryError::UploadNotFound(text)) => {
-                return self.finished_before(&repository, id, expected)?.ok_or(RegistryError::UploadNotFound(text));
+                return self
+                    .finished_before(&repository, id, expected)?
+                    .ok_or(RegistryError::UploadNotFound(text));
             }
             found => found?,
         };

@@ -193,8 +193,12 @@ impl Registry {
         let _claim = self.inner.uploads.claim(id)?;
         self.find_upload(&repository, id)?;
         let repository_id = repository.id;
-        let object =
-            self.inner.meta.write(move |tx| uploads::cancel(tx, repository_id, id)).await.map_err(RegistryError::from)?;
+        let object = self
+            .inner
+            .meta
+            .write(move |tx| uploads::cancel(tx, repository_id, id))
+            .await
+            .map_err(RegistryError::from)?;
         object.map(drop).ok_or_else(|| RegistryError::UploadNotFound(id.to_string()))
     }
 

@@ -82,8 +82,11 @@ impl Session {
         claim: Claim,
     ) -> Result<Self, RegistryError> {
         let inner = &registry.inner;
-        let keys =
-            inner.keys.open_content_keys(&inner.meta, &repository.domain, row.keys.as_deref()).await?.map(Arc::new);
+        let keys = inner
+            .keys
+            .open_content_keys(&inner.meta, &repository.domain, row.keys.as_deref())
+            .await?
+            .map(Arc::new);
         let sink = match &row.state {
             None => Sink::Small(Vec::new()),
             Some(sealed) => {
@@ -93,13 +96,27 @@ impl Session {
                     Some((&WRITER_STATE, state)) => {
                         Sink::Stream(Box::new(resume_writer(registry, &row, keys.clone(), state).await?))
                     }
-                    _ => return Err(RegistryError::Internal("the state of an upload has an unknown form".into())),
+                    _ => {
+                        return Err(RegistryError::Internal(
+                            "the state of an upload has an unknown form".into(),
+                        ));
+                    }
                 }
             }
         };
         let received = row.progress.received;
         let registry = registry.clone();
-        Ok(Self { registry, repository, row, keys, sink, dirt: Dirt::Clean, whole: false, received, claim: Some(claim) })
+        Ok(Self {
+            registry,
+            repository,
+            row,
+            keys,
+            sink,
+            dirt: Dirt::Clean,
+            whole: false,
+            received,
+            claim: Some(claim),
+        })
     }
 
     /// Takes a body of `expected` bytes, if that is known, and gives its length.
@@ -175,7 +192,8 @@ impl Session {
 
     async fn create(&self) -> Result<SealedWriter, WriteError> {
         let inner = &self.registry.inner;
-        SealedWriter::create(&*inner.objects, self.row.object, self.keys.clone(), inner.options.limits.blob).await
+        SealedWriter::create(&*inner.objects, self.row.object, self.keys.clone(), inner.options.limits.blob)
+            .await
     }
 
     /// Gives the upload a fresh object with fresh keys.
@@ -348,7 +366,14 @@ impl Cleanup {
         let Some(sealed) = &self.row.state else { return Ok(()) };
         // The step that failed may have been committed all the same: then its bytes are acknowledged and stay.
         let from = self.row.clone();
-        if !self.registry.inner.meta.write(move |tx| uploads::fence(tx, &from)).await.map_err(RegistryError::from)? {
+        if !self
+            .registry
+            .inner
+            .meta
+            .write(move |tx| uploads::fence(tx, &from))
+            .await
+            .map_err(RegistryError::from)?
+        {
             return Ok(());
         }
         let state = self.registry.inner.keys.open_state(&self.row.id.to_string(), sealed)?;

@@ -282,12 +282,7 @@ pub enum Unlinked {
 }
 
 /// Drops a link that no manifest needs; with the last link goes the blob, and its object is trashed.
-pub fn unlink(
-    tx: &mut Tx<'_>,
-    repository_id: i64,
-    digest: &str,
-    now: i64,
-) -> Result<Unlinked, MetaError> {
+pub fn unlink(tx: &mut Tx<'_>, repository_id: i64, digest: &str, now: i64) -> Result<Unlinked, MetaError> {
     let Some(domain_id) = lock_link(tx, repository_id, digest)? else {
         return Ok(Unlinked::Missing);
     };

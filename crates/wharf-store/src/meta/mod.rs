@@ -19,6 +19,7 @@ pub mod kms;
 mod migrate;
 pub mod pull_time;
 mod readers;
+pub mod scrub;
 pub mod settings;
 mod sqlite;
 mod stats;
