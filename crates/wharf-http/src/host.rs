@@ -63,7 +63,9 @@ pub fn name_for(config: &HostConfig, host: &str, caller: AccountId, registry: &R
     }
     match registry_of(config, &host) {
         HostTarget::Registry(named) if named == *registry => return host.clone(),
-        HostTarget::Bare if api_domain(name).is_some() => return spelled(api_domain(name).unwrap_or("localhost")),
+        HostTarget::Bare if api_domain(name).is_some() => {
+            return spelled(api_domain(name).unwrap_or("localhost"));
+        }
         HostTarget::Bare if registry.account == caller && config.bare_host_registry && !name.is_empty() => {
             return host.clone();
         }
@@ -75,7 +77,9 @@ pub fn name_for(config: &HostConfig, host: &str, caller: AccountId, registry: &R
 /// Splits `name:port`; brackets of an IPv6 address stay with the name, a final dot goes.
 fn split_port(host: &str) -> (&str, Option<&str>) {
     let (name, port) = match host.rsplit_once(':') {
-        Some((name, port)) if !port.contains(']') && (!name.contains(':') || name.ends_with(']')) => (name, Some(port)),
+        Some((name, port)) if !port.contains(']') && (!name.contains(':') || name.ends_with(']')) => {
+            (name, Some(port))
+        }
         _ => (host, None),
     };
     (name.strip_suffix('.').unwrap_or(name), port.filter(|port| !port.is_empty()))
@@ -100,7 +104,9 @@ fn target_of(labels: &str) -> Option<HostTarget> {
 fn api_domain(name: &str) -> Option<&'static str> {
     SUFFIXES.into_iter().take(2).find(|suffix| {
         below(name, suffix).is_some_and(|labels| {
-            API_FORMS.iter().any(|form| labels.strip_prefix(form).is_some_and(|rest| rest.parse::<Region>().is_ok()))
+            API_FORMS
+                .iter()
+                .any(|form| labels.strip_prefix(form).is_some_and(|rest| rest.parse::<Region>().is_ok()))
         })
     })
 }
@@ -174,9 +180,19 @@ mod tests {
             (&plain, "[::1]:5050", &own, "[::1]:5050"),
             (&plain, "127.0.0.1:5050", &foreign, "210987654321.dkr.ecr.us-east-1.localhost:5050"),
             (&strict, "127.0.0.1:5050", &own, "123456789012.dkr.ecr.us-east-1.localhost:5050"),
-            (&plain, "123456789012.dkr.ecr.us-east-1.localhost:1", &own, "123456789012.dkr.ecr.us-east-1.localhost:1"),
+            (
+                &plain,
+                "123456789012.dkr.ecr.us-east-1.localhost:1",
+                &own,
+                "123456789012.dkr.ecr.us-east-1.localhost:1",
+            ),
             (&plain, "api.ecr.us-east-1.amazonaws.com", &own, "123456789012.dkr.ecr.us-east-1.amazonaws.com"),
-            (&plain, "api.ecr.us-east-1.amazonaws.com", &foreign, "210987654321.dkr.ecr.us-east-1.amazonaws.com"),
+            (
+                &plain,
+                "api.ecr.us-east-1.amazonaws.com",
+                &foreign,
+                "210987654321.dkr.ecr.us-east-1.amazonaws.com",
+            ),
             (&config(), "127.0.0.1:5050", &own, "123456789012.dkr.ecr.us-east-1.reg.corp:5050"),
             (&config(), "reg.corp", &foreign, "210987654321.dkr.ecr.us-east-1.reg.corp"),
         ];

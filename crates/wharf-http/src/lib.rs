@@ -1,3 +1,20 @@
 //! The faces: OCI Distribution and the AWS APIs. Wire formats, routing and error mapping; no rules.
 
+pub mod audit;
+pub mod aws;
+pub mod body;
+pub mod config;
+mod download;
+mod ecr;
+pub mod faces;
+pub mod host;
+mod kms;
+pub mod metrics;
+pub mod oci;
 pub mod server;
+mod sts;
+pub mod throttle;
+
+pub use body::Body;
+pub use config::HttpConfig;
+pub use faces::Faces;

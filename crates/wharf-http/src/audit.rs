@@ -1,0 +1,225 @@
+//! One record per call, CloudTrail-shaped: who did what to which resource, from where, and how it ended.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use wharf_iam::decision::{Identity, Need};
+use wharf_types::Timestamp;
+
+use crate::config::AuditSink;
+
+/// Records that may wait for the disk; then calls wait, because a record must not get lost.
+const QUEUE: usize = 4096;
+
+/// A call that has been answered.
+#[derive(Debug)]
+pub struct AuditRecord<'a> {
+    /// When it began.
+    pub at: Timestamp,
+    /// E.g. `ecr.amazonaws.com`.
+    pub source: &'static str,
+    /// CloudTrail's name of the call, e.g. `PutImage`.
+    pub event: &'a str,
+    /// The region, where there is one.
+    pub region: &'a str,
+    /// The client's address.
+    pub address: IpAddr,
+    /// `User-Agent`.
+    pub user_agent: &'a str,
+    /// The request's id, as the client was told it.
+    pub request_id: &'a str,
+    /// The caller, if one was authenticated.
+    pub identity: Option<&'a Identity>,
+    /// What the call needed permission for.
+    pub needs: &'a [Need],
+    /// HTTP status.
+    pub status: u16,
+    /// Code and text of the error.
+    pub error: Option<(&'a str, &'a str)>,
+    /// Time to the response's head.
+    pub took: Duration,
+}
+
+/// Where records go.
+#[derive(Debug)]
+pub enum Audit {
+    /// Nowhere.
+    Off,
+    /// To the log.
+    Log,
+    /// To a file, through a thread that writes.
+    File {
+        /// Lines to write.
+        queue: mpsc::Sender<Vec<u8>>,
+        /// The thread; it ends when the queue is closed.
+        writer: JoinHandle<()>,
+    },
+}
+
+impl Audit {
+    /// Opens the sink.
+    ///
+    /// # Errors
+    /// If the file cannot be opened for appending.
+    pub fn open(sink: &AuditSink) -> io::Result<Self> {
+        let path = match sink {
+            AuditSink::Off => return Ok(Self::Off),
+            AuditSink::Log => return Ok(Self::Log),
+            AuditSink::File(path) => path.clone(),
+        };
+        let file = OpenOptions::new().create(true).append(true).open(&path)?;
+        let (queue, lines) = mpsc::channel(QUEUE);
+        let writer = std::thread::Builder::new()
+            .name("audit".into())
+            .spawn(move || write_lines(file, &path, lines))?;
+        Ok(Self::File { queue, writer })
+    }
+
+    /// Whether anybody reads records; if not, there is no need to gather what they hold.
+    pub fn is_on(&self) -> bool {
+        !matches!(self, Self::Off)
+    }
+
+    /// Writes a record. Waits when the disk is far behind.
+    pub async fn write(&self, record: AuditRecord<'_>) {
+        match self {
+            Self::Off => {}
+            Self::Log => tracing::info!(target: "wharf_http::audit", record = %record.to_json(), "call"),
+            Self::File { queue, .. } => {
+                let mut line = record.to_json().to_string().into_bytes();
+                line.push(b'\n');
+                // The thread ends only after the queue; a failed send means that the process is ending.
+                let _ = queue.send(line).await;
+            }
+        }
+    }
+
+    /// Ends the sink: all records written before are in the file when this returns. Blocks.
+    pub fn close(self) {
+        if let Self::File { queue, writer } = self {
+            drop(queue);
+            if writer.join().is_err() {
+                tracing::error!("the audit writer has failed");
+            }
+        }
+    }
+}
+
+impl AuditRecord<'_> {
+    /// The record as CloudTrail writes it, with wharf's `additionalEventData`.
+    fn to_json(&self) -> Value {
+        let identity = match self.identity {
+            Some(identity) => json!({
+                "type": "Root",
+                "principalId": identity.principal_id,
+                "arn": identity.arn,
+                "accountId": identity.account.as_str(),
+                "accessKeyId": identity.access_key_id,
+            }),
+            None => json!({"type": "Anonymous"}),
+        };
+        let resources: Vec<Value> = self
+            .needs
+            .iter()
+            .filter(|need| need.resource != "*")
+            .map(|need| json!({"ARN": need.resource, "accountId": need.resource_account.as_str()}))
+            .collect();
+        let mut record = json!({
+            "eventVersion": "1.08",
+            "eventTime": self.at.to_rfc3339(),
+            "eventSource": self.source,
+            "eventName": self.event,
+            "eventType": "AwsApiCall",
+            "awsRegion": self.region,
+            "sourceIPAddress": self.address.to_string(),
+            "userAgent": self.user_agent,
+            "requestID": self.request_id,
+            "eventID": uuid::Uuid::new_v4().to_string(),
+            "userIdentity": identity,
+            "additionalEventData": {
+                "actions": self.needs.iter().map(|need| need.action).collect::<Vec<_>>(),
+                "status": self.status,
+                "microseconds": u64::try_from(self.took.as_micros()).unwrap_or(u64::MAX),
+            },
+        });
+        if !resources.is_empty() {
+            record["resources"] = resources.into();
+        }
+        if let Some(need) = self.needs.first() {
+            record["recipientAccountId"] = need.resource_account.as_str().into();
+        }
+        if let Some((code, message)) = self.error {
+            record["errorCode"] = code.into();
+            record["errorMessage"] = message.into();
+        }
+        record
+    }
+}
+
+/// Writes what is queued, and flushes whenever the queue is empty.
+fn write_lines(file: File, path: &PathBuf, mut lines: mpsc::Receiver<Vec<u8>>) {
+    let mut file = BufWriter::new(file);
+    let mut failing = false;
+    while let Some(line) = lines.blocking_recv() {
+        let mut result = file.write_all(&line);
+        if lines.is_empty() {
+            result = result.and_then(|()| file.flush());
+        }
+        if let Err(error) = &result
+            && !failing
+        {
+            tracing::error!(%error, path = %path.display(), "audit records cannot be written");
+        }
+        failing = result.is_err();
+    }
+    if let Err(error) = file.flush() {
+        tracing::error!(%error, path = %path.display(), "audit records cannot be written");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn records_are_in_the_file_after_close() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.jsonl");
+        let audit = Audit::open(&AuditSink::File(path.clone())).unwrap();
+        let identity = Identity::root("123456789012".parse().unwrap(), "AKIDEXAMPLE");
+        let arn = "arn:aws:ecr:us-east-1:123456789012:repository/a";
+        let needs = [Need::new("ecr:PutImage", arn, identity.account)];
+        for position in 0..3 {
+            audit
+                .write(AuditRecord {
+                    at: Timestamp::from_micros(1_700_000_000_000_000),
+                    source: "ecr.amazonaws.com",
+                    event: "PutImage",
+                    region: "us-east-1",
+                    address: "127.0.0.1".parse().unwrap(),
+                    user_agent: "line\nbreak",
+                    request_id: &position.to_string(),
+                    identity: Some(&identity),
+                    needs: &needs,
+                    status: 400,
+                    error: Some(("LayersNotFoundException", "no")),
+                    took: Duration::from_millis(3),
+                })
+                .await;
+        }
+        audit.close();
+        let text = std::fs::read_to_string(path).unwrap();
+        let records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(records.len(), 3);
+        assert_eq!(records[2]["requestID"], "2");
+        assert_eq!(records[0]["resources"], json!([{"ARN": arn, "accountId": "123456789012"}]));
+        assert_eq!(records[0]["errorCode"], "LayersNotFoundException");
+        assert_eq!(records[0]["userIdentity"]["accountId"], "123456789012");
+    }
+}

@@ -1,0 +1,248 @@
+//! From an HTTP request to an operation and back: the JSON 1.1 and query protocols.
+//!
+//! Order of checks: signature, rate, input, permission, existence, meaning.
+
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode};
+use tracing::error;
+use uuid::Uuid;
+use wharf_iam::decision::Need;
+use wharf_registry::Caller;
+use wharf_types::Region;
+
+use super::authentication::{LARGE, Verified, read_body, verify, verify_buffered};
+use super::operation::{Operation, Service, tables};
+use super::{Answer, AwsError, AwsRequest, Input, Vocabulary, query};
+use crate::audit::AuditRecord;
+use crate::metrics::Face;
+use crate::server::Peer;
+use crate::{Body, Faces};
+
+/// Bytes of a form: policies are the longest things in one.
+const FORM_LIMIT: usize = 256 << 10;
+
+/// The namespace of errors that come before it is known whom the request is for.
+const STS_NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
+
+/// What is learnt about a call while it is served, for the log of calls.
+struct Notes {
+    face: Face,
+    source: &'static str,
+    vocabulary: Vocabulary,
+    operation: &'static str,
+    caller: Option<Caller>,
+    region: Option<Region>,
+    needs: Vec<Need>,
+}
+
+/// Serves a request of one of the AWS protocols: `POST /`, or `GET /` with a signed query.
+pub async fn handle<B>(faces: &Faces, request: Request<B>, peer: Peer) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes> + Unpin + Send,
+{
+    let (at, started) = (faces.registry().clock().now(), Instant::now());
+    let request_id = Uuid::new_v4().to_string();
+    let (parts, body) = request.into_parts();
+    let mut notes = Notes {
+        face: Face::Other,
+        source: "wharf",
+        vocabulary: Vocabulary::Ecr,
+        operation: "unknown",
+        caller: None,
+        region: None,
+        needs: Vec::new(),
+    };
+    let outcome = route(faces, &parts, body, peer, &mut notes).await;
+    let wire = outcome.as_ref().err().map(|error| error.to_wire(notes.vocabulary));
+    if let Err(error) = &outcome
+        && error.is_internal()
+    {
+        error!(request.id = %request_id, operation = notes.operation, error = %chain(error), "call failed");
+    }
+    let retry = match &outcome {
+        Err(AwsError::Throttled(wait)) => Some(wait.as_secs() + 1),
+        _ => None,
+    };
+    let mut response = match (outcome, &wire) {
+        (Ok(answer), _) => success(&notes, answer, &request_id),
+        (Err(_), Some(wire)) => match notes.vocabulary {
+            Vocabulary::Query { namespace } => {
+                respond(wire.status, XML, wire.xml_body(namespace, &request_id))
+            }
+            _ => respond(wire.status, JSON, wire.json_body()),
+        },
+        (Err(_), None) => respond(StatusCode::INTERNAL_SERVER_ERROR, JSON, Vec::new()),
+    };
+    if let Ok(id) = HeaderValue::from_str(&request_id) {
+        response.headers_mut().insert("x-amzn-requestid", id);
+    }
+    if let Some(seconds) = retry {
+        response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    }
+    let took = started.elapsed();
+    faces.metrics().request(notes.face, notes.operation, response.status().as_u16(), took);
+    if faces.audit().is_on() {
+        let user_agent = parts.headers.get(http::header::USER_AGENT).and_then(|value| value.to_str().ok());
+        let record = AuditRecord {
+            at,
+            source: notes.source,
+            event: notes.operation,
+            region: notes.region.as_ref().map_or("", Region::as_str),
+            address: peer.addr.ip(),
+            user_agent: user_agent.unwrap_or_default(),
+            request_id: &request_id,
+            identity: notes.caller.as_ref().map(|caller| &*caller.identity),
+            needs: &notes.needs,
+            status: response.status().as_u16(),
+            error: wire.as_ref().map(|wire| (wire.code, wire.message.as_str())),
+            took,
+        };
+        faces.audit().write(record).await;
+    }
+    response
+}
+
+/// Finds out which service and operation is meant, and has it served.
+async fn route<B>(
+    faces: &Faces,
+    parts: &Parts,
+    body: B,
+    peer: Peer,
+    notes: &mut Notes,
+) -> Result<Answer, AwsError>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    let target = parts.headers.get("x-amz-target").map(|value| value.to_str().unwrap_or_default());
+    if let Some(target) = target.filter(|_| parts.method == Method::POST) {
+        let services = tables().iter().copied();
+        let found = services
+            .filter_map(|service| Some((service, target.strip_prefix(service.target_prefix?)?)))
+            .next();
+        let Some((service, name)) = found else { return Err(AwsError::UnknownOperation) };
+        notes.of(service);
+        let operation = service.find(name);
+        notes.operation = operation.map_or("unknown", |operation| operation.name);
+        let limit = operation.map_or(FORM_LIMIT, |operation| operation.body_limit);
+        let verified = verify(faces, parts, body, service.name, limit).await?;
+        let operation = operation.ok_or_else(|| service.unknown(name));
+        return serve(faces, parts, peer, notes, service, operation, verified, Input::from_json).await;
+    }
+    let form = parts
+        .headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/x-www-form"));
+    if parts.method == Method::POST && !form {
+        return Err(AwsError::UnknownOperation);
+    }
+    notes.vocabulary = Vocabulary::Query { namespace: STS_NAMESPACE };
+    notes.face = Face::Query;
+    let body = read_body(faces, parts, body, FORM_LIMIT).await?;
+    let text = if parts.method == Method::POST {
+        &*body.bytes
+    } else {
+        parts.uri.query().unwrap_or_default().as_bytes()
+    };
+    let members = query::read_form(text);
+    let member = |name: &str| members.get(name).and_then(|value| value.as_str()).unwrap_or_default();
+    let (name, version) = (member("Action"), member("Version"));
+    let Some(service) = tables().iter().copied().find(|service| service.version == Some(version)) else {
+        let (operation, version) = (name.chars().take(128).collect(), version.chars().take(32).collect());
+        return Err(AwsError::InvalidAction { operation, version });
+    };
+    notes.of(service);
+    let operation = service.find(name).ok_or_else(|| service.unknown(name));
+    notes.operation = operation.as_ref().map_or("unknown", |operation| operation.name);
+    let verified = verify_buffered(faces, parts, body, service.name).await?;
+    serve(faces, parts, peer, notes, service, operation, verified, move |_| Ok(Input::from_members(members)))
+        .await
+}
+
+/// Serves an operation, or its error, to a caller who is authenticated.
+#[expect(clippy::too_many_arguments, reason = "one call site per protocol; a struct would only rename them")]
+async fn serve(
+    faces: &Faces,
+    parts: &Parts,
+    peer: Peer,
+    notes: &mut Notes,
+    service: &'static Service,
+    operation: Result<&'static Operation, AwsError>,
+    verified: Verified,
+    read: impl FnOnce(&[u8]) -> Result<Input, AwsError> + Send + 'static,
+) -> Result<Answer, AwsError> {
+    let Verified { caller, region, body } = verified;
+    notes.caller = Some(caller.clone());
+    notes.region = Some(region.clone());
+    let operation = operation?;
+    let host = parts.headers.get(http::header::HOST).and_then(|value| value.to_str().ok());
+    let host = host.or(parts.uri.authority().map(|authority| authority.as_str())).unwrap_or("localhost");
+    let request = AwsRequest {
+        faces,
+        service: service.name,
+        caller,
+        region,
+        host: host.to_owned(),
+        secure: peer.tls || faces.config().secure,
+        needs: OnceLock::new(),
+    };
+    let principal = &request.caller.identity.principal_id;
+    if let Err(wait) = faces.throttle().take(&request.registry_of(None), principal, operation.name) {
+        faces.metrics().throttled();
+        return Err(AwsError::Throttled(wait));
+    }
+    let input = if body.bytes.len() <= LARGE {
+        read(&body.bytes)?
+    } else {
+        let bytes = body.bytes.clone();
+        tokio::task::spawn_blocking(move || read(&bytes)).await.map_err(|_| AwsError::ShuttingDown)??
+    };
+    let result = operation.serve(&request, input).await;
+    notes.needs = request.needs.into_inner().unwrap_or_default();
+    drop(body);
+    result
+}
+
+impl Notes {
+    fn of(&mut self, service: &Service) {
+        self.face = service.face;
+        self.source = service.event_source;
+        self.vocabulary = service.vocabulary;
+    }
+}
+
+const JSON: HeaderValue = HeaderValue::from_static("application/x-amz-json-1.1");
+const XML: HeaderValue = HeaderValue::from_static("text/xml");
+
+fn success(notes: &Notes, answer: Answer, request_id: &str) -> Response<Body> {
+    match (answer, notes.vocabulary) {
+        (Answer::Json(value), _) => respond(StatusCode::OK, JSON, value.to_string().into_bytes()),
+        (Answer::Xml(result), Vocabulary::Query { namespace }) => {
+            respond(StatusCode::OK, XML, query::xml_response(notes.operation, namespace, &result, request_id))
+        }
+        (Answer::Xml(_) | Answer::Empty, _) => respond(StatusCode::OK, JSON, Vec::new()),
+    }
+}
+
+fn respond(status: StatusCode, kind: HeaderValue, body: Vec<u8>) -> Response<Body> {
+    let mut response = Response::new(Body::full(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

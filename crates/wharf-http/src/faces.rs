@@ -1,0 +1,197 @@
+//! Everything that answers requests, behind one door: OCI Distribution, the AWS APIs, signed downloads, health and
+//! metrics.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use wharf_iam::sigv4::SigningKeyCache;
+use wharf_registry::Registry;
+
+use crate::audit::Audit;
+use crate::metrics::{self, Face, Metrics};
+use crate::server::{Handler, Peer};
+use crate::throttle::Throttle;
+use crate::{Body, HttpConfig, aws, download, oci};
+
+/// Where signed downloads are: the path of `GetDownloadUrlForLayer`'s URLs up to the token.
+pub const DOWNLOAD_PREFIX: &str = "/wharf/download/";
+
+/// Access keys whose signing keys are kept.
+const SIGNING_KEYS: usize = 1024;
+
+/// The faces of one registry. Cheap to clone.
+#[derive(Clone)]
+pub struct Faces {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    registry: Registry,
+    config: HttpConfig,
+    metrics: Metrics,
+    throttle: Throttle,
+    audit: Audit,
+    signing_keys: SigningKeyCache,
+    /// Memory for bodies of unverified requests, in KiB.
+    body_budget: Arc<Semaphore>,
+    stopping: CancellationToken,
+}
+
+impl Faces {
+    /// The faces of a registry.
+    ///
+    /// # Errors
+    /// If the audit file cannot be opened.
+    pub fn new(registry: Registry, config: HttpConfig) -> io::Result<Self> {
+        let budget = (config.limits.unauthenticated_bytes / 1024).clamp(64 << 10, Semaphore::MAX_PERMITS);
+        let inner = Inner {
+            metrics: Metrics::new(&registry),
+            throttle: Throttle::new(config.throttle.clone()),
+            audit: Audit::open(&config.audit)?,
+            signing_keys: SigningKeyCache::new(SIGNING_KEYS),
+            body_budget: Arc::new(Semaphore::new(budget)),
+            stopping: CancellationToken::new(),
+            registry,
+            config,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The registry behind the faces.
+    pub fn registry(&self) -> &Registry {
+        &self.inner.registry
+    }
+
+    /// What the operator decided.
+    pub fn config(&self) -> &HttpConfig {
+        &self.inner.config
+    }
+
+    /// The counters.
+    pub fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
+    }
+
+    /// The request rates.
+    pub fn throttle(&self) -> &Throttle {
+        &self.inner.throttle
+    }
+
+    /// The audit log.
+    pub fn audit(&self) -> &Audit {
+        &self.inner.audit
+    }
+
+    pub(crate) fn signing_keys(&self) -> &SigningKeyCache {
+        &self.inner.signing_keys
+    }
+
+    pub(crate) fn body_budget(&self) -> &Arc<Semaphore> {
+        &self.inner.body_budget
+    }
+
+    /// Says on `/readyz` that no further requests should be sent here. Those that come are answered.
+    pub fn begin_shutdown(&self) {
+        self.inner.stopping.cancel();
+    }
+
+    /// Ends the audit log: what was recorded is in the file when this returns. Call it when nothing is served any
+    /// more; blocks. Does nothing while clones are left.
+    pub fn close(self) {
+        if let Ok(inner) = Arc::try_unwrap(self.inner) {
+            inner.audit.close();
+        }
+    }
+
+    /// Answers one request.
+    pub async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+        let _in_flight = self.inner.metrics.begin();
+        let path = request.uri().path();
+        if path == "/v2" || path.starts_with("/v2/") {
+            return oci::handle(self, request, peer).await;
+        }
+        if path == "/" && is_aws(&request) {
+            return aws::handle(self, request, peer).await;
+        }
+        let started = Instant::now();
+        let (operation, response) = self.handle_other(&request, peer).await;
+        self.inner.metrics.request(Face::Other, operation, response.status().as_u16(), started.elapsed());
+        response
+    }
+
+    async fn handle_other(&self, request: &Request<Incoming>, peer: Peer) -> (&'static str, Response<Body>) {
+        if request.method() != Method::GET && request.method() != Method::HEAD {
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are allowed here\n");
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return ("unknown", response);
+        }
+        match request.uri().path() {
+            "/healthz" => ("healthz", text(StatusCode::OK, "ok\n")),
+            "/readyz" => ("readyz", self.ready().await),
+            "/metrics" => {
+                let mut response = text(StatusCode::OK, self.inner.metrics.encode());
+                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
+                ("metrics", response)
+            }
+            "/" => (
+                "root",
+                text(
+                    StatusCode::OK,
+                    "wharf: a container registry. AWS APIs: POST /. OCI Distribution: /v2/.\n",
+                ),
+            ),
+            path => match path.strip_prefix(DOWNLOAD_PREFIX) {
+                Some(token) => ("download", download::handle(self, request, token, peer).await),
+                None => ("unknown", text(StatusCode::NOT_FOUND, "there is nothing here\n")),
+            },
+        }
+    }
+
+    async fn ready(&self) -> Response<Body> {
+        if self.inner.stopping.is_cancelled() {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n");
+        }
+        match self.inner.registry.ready().await {
+            Ok(()) => text(StatusCode::OK, "ready\n"),
+            Err(error) => {
+                tracing::warn!(%error, "not ready");
+                text(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n"))
+            }
+        }
+    }
+}
+
+impl Handler for Faces {
+    type Body = Body;
+
+    fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: Peer,
+    ) -> impl Future<Output = Response<Body>> + Send {
+        async move { Faces::handle(&self, request, peer).await }
+    }
+}
+
+/// Whether a request for `/` is a call of an AWS API: every POST, and a GET whose query names an action.
+fn is_aws<B>(request: &Request<B>) -> bool {
+    let query = || request.uri().query().unwrap_or_default();
+    request.method() == Method::POST
+        || (request.method() == Method::GET
+            && form_urlencoded::parse(query().as_bytes()).any(|(name, _)| name == "Action"))
+}
+
+/// A short answer in plain text.
+pub(crate) fn text(status: StatusCode, text: impl Into<bytes::Bytes>) -> Response<Body> {
+    let mut response = Response::new(Body::full(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
