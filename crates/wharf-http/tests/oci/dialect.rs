@@ -1,0 +1,41 @@
+//! Where ECR refuses what the specification allows.
+
+use bytes::Bytes;
+use serde_json::json;
+use wharf_registry::Dialect;
+use wharf_types::Digest;
+
+use super::wharf::{INDEX, OTHER_REPOSITORY, REPOSITORY, Wharf};
+
+#[tokio::test]
+async fn ecr_does_not_do_what_the_specification_leaves_open() {
+    let wharf = Wharf::start_in(Dialect::Ecr).await;
+    let digest = wharf.push_blob(OTHER_REPOSITORY, b"layer").await;
+    let deleted = wharf.send("DELETE", &format!("/v2/{OTHER_REPOSITORY}/blobs/{digest}"), &[], "").await;
+    assert_eq!(deleted.code(), (405, "UNSUPPORTED".into()));
+    let uploads = format!("/v2/{REPOSITORY}/blobs/uploads/");
+    let posted = wharf.send("POST", &format!("{uploads}?digest={}", Digest::sha256(b"x")), &[], "x").await;
+    assert_eq!((posted.status.as_u16(), posted.text("oci-chunk-min-length")), (202, "5242880"));
+    for query in [format!("mount={digest}&from={OTHER_REPOSITORY}"), format!("mount={digest}")] {
+        assert_eq!(wharf.send("POST", &format!("{uploads}?{query}"), &[], "").await.status, 202);
+    }
+}
+
+#[tokio::test]
+async fn ecr_pages_are_bounded_and_opaque() {
+    let wharf = Wharf::start_in(Dialect::Ecr).await;
+    let index = Bytes::from(json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": []}).to_string());
+    for number in 0..3 {
+        assert_eq!(wharf.put_manifest(&format!("t{number}"), INDEX, index.clone()).await.status, 201);
+    }
+    let list = format!("/v2/{REPOSITORY}/tags/list");
+    let refused = wharf.get(&format!("{list}?n=1001")).await;
+    let text = "Invalid parameter at 'maxResults' failed to satisfy constraint: 'Member must have value less than or \
+                equal to 1000'";
+    assert_eq!(refused.error(), (405, "UNSUPPORTED".into(), text.into()));
+    let first = wharf.get(&format!("{list}?n=2")).await;
+    let link = first.text("link");
+    assert!(link.contains("last=") && !link.contains("last=t1"), "{link}");
+    let target = link.strip_prefix('<').unwrap().split_once('>').unwrap().0.to_owned();
+    assert_eq!(wharf.get(&target).await.json()["tags"], json!(["t2"]));
+}

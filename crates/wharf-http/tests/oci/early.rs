@@ -1,0 +1,72 @@
+//! Clients that are refused while they are still sending must get to read why.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use wharf_types::UploadId;
+
+use super::wharf::Wharf;
+
+const PIECE: usize = 64 * 1024;
+
+/// Sends a head and then `pieces` of a body that is announced to be as long, reading nothing before; then reads.
+async fn stubborn(wharf: &Wharf, head: &str, pieces: usize) -> String {
+    let mut client = TcpStream::connect(wharf.addr).await.unwrap();
+    let length = pieces * PIECE;
+    let head = format!("{head}host: x\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
+    client.write_all(head.as_bytes()).await.unwrap();
+    for _ in 0..pieces {
+        client.write_all(&vec![0; PIECE]).await.unwrap();
+    }
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn a_client_that_sends_first_and_reads_then_gets_its_answer() {
+    let wharf = Wharf::start().await;
+    let credential = wharf.credential().await;
+    let upload = UploadId::random();
+    for (authorization, status) in [
+        ("authorization: Basic bad\r\n".to_owned(), "401 Unauthorized"),
+        (format!("authorization: {credential}\r\n"), "404 Not Found"),
+    ] {
+        let head = format!("PATCH /v2/team/api/blobs/uploads/{upload} HTTP/1.1\r\n{authorization}");
+        let answer = stubborn(&wharf, &head, 256).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_asks_first_is_refused_without_being_asked_to_go_on() {
+    let wharf = Wharf::start().await;
+    let credential = wharf.credential().await;
+    let send = async |target: String| {
+        let mut client = TcpStream::connect(wharf.addr).await.unwrap();
+        let head = format!(
+            "PATCH {target} HTTP/1.1\r\nhost: x\r\nauthorization: {credential}\r\nexpect: 100-continue\r\n\
+             content-length: 5\r\n\r\n"
+        );
+        client.write_all(head.as_bytes()).await.unwrap();
+        let mut first = vec![0; 12];
+        tokio::time::timeout(Duration::from_secs(10), client.read_exact(&mut first)).await.unwrap().unwrap();
+        (String::from_utf8(first).unwrap(), client)
+    };
+    let (refused, _) = send(format!("/v2/team/api/blobs/uploads/{}", UploadId::random())).await;
+    assert_eq!(refused, "HTTP/1.1 404");
+
+    let started = wharf.send("POST", "/v2/team/api/blobs/uploads/", &[], "").await;
+    let (asked, mut client) = send(started.text("location").to_owned()).await;
+    assert_eq!(asked, "HTTP/1.1 100");
+    client.write_all(b"12345").await.unwrap();
+    let mut rest = String::new();
+    while !rest.contains("HTTP/1.1 202 ") {
+        let mut piece = [0; 256];
+        let read =
+            tokio::time::timeout(Duration::from_secs(10), client.read(&mut piece)).await.unwrap().unwrap();
+        assert_ne!(read, 0, "{rest}");
+        rest.push_str(&String::from_utf8_lossy(&piece[..read]));
+    }
+}

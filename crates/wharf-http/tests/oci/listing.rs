@@ -1,0 +1,110 @@
+//! Tags, repositories and referrers, in pages.
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use wharf_types::Digest;
+
+use super::wharf::{Answer, INDEX, OTHER_REPOSITORY, REPOSITORY, Wharf};
+
+/// The target that `Link` leads to.
+fn next(answer: &Answer) -> Option<String> {
+    let link = answer.headers.get("link")?.to_str().unwrap();
+    let (target, rest) = link.strip_prefix('<').unwrap().split_once('>').unwrap();
+    assert_eq!(rest, "; rel=\"next\"");
+    Some(target.to_owned())
+}
+
+async fn walk(wharf: &Wharf, first: &str, list: &str) -> Vec<Vec<Value>> {
+    let mut pages = Vec::new();
+    let mut target = Some(first.to_owned());
+    while let Some(at) = target {
+        let page = wharf.get(&at).await;
+        assert_eq!(page.status, 200, "{page:?}");
+        pages.push(page.json()[list].as_array().unwrap().clone());
+        target = next(&page);
+    }
+    pages
+}
+
+async fn push_index(wharf: &Wharf, reference: &str, more: Value) -> Digest {
+    let mut index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": []});
+    for (key, value) in more.as_object().unwrap() {
+        index[key] = value.clone();
+    }
+    let bytes = Bytes::from(index.to_string());
+    let digest = Digest::sha256(&bytes);
+    let reference = if reference.is_empty() { digest.to_string() } else { reference.to_owned() };
+    let put = wharf.put_manifest(&reference, INDEX, bytes).await;
+    assert_eq!(put.status, 201, "{put:?}");
+    if let Some(subject) = more["subject"]["digest"].as_str() {
+        assert_eq!(put.text("oci-subject"), subject);
+    }
+    digest
+}
+
+#[tokio::test]
+async fn tags_are_listed_in_pages() {
+    let wharf = Wharf::start().await;
+    let list = format!("/v2/{REPOSITORY}/tags/list");
+    assert_eq!(wharf.get(&list).await.json(), json!({"name": REPOSITORY, "tags": []}));
+    for tag in ["t0", "T9", "t1", "t2", "t3"] {
+        push_index(&wharf, tag, json!({})).await;
+    }
+    let all = json!(["T9", "t0", "t1", "t2", "t3"]);
+    assert_eq!(wharf.get(&list).await.json()["tags"], all);
+    assert_eq!(wharf.get(&format!("{list}?last=t1")).await.json()["tags"], json!(["t2", "t3"]));
+    assert_eq!(wharf.get(&format!("{list}?n=0")).await.json()["tags"], json!([]));
+    assert_eq!(next(&wharf.get(&format!("{list}?n=5")).await), None);
+    assert_eq!(wharf.get(&format!("{list}?n=18446744073709551615")).await.json()["tags"], all);
+    let pages = walk(&wharf, &format!("{list}?n=2"), "tags").await;
+    assert_eq!(json!(pages), json!([["T9", "t0"], ["t1", "t2"], ["t3"]]));
+    assert_eq!(wharf.get(&format!("{list}?n=x")).await.code(), (400, "PAGINATION_NUMBER_INVALID".into()));
+}
+
+#[tokio::test]
+async fn the_catalog_lists_the_callers_registry() {
+    let wharf = Wharf::start().await;
+    let pages = walk(&wharf, "/v2/_catalog?n=1", "repositories").await;
+    assert_eq!(json!(pages), json!([[REPOSITORY], [OTHER_REPOSITORY]]));
+    assert_eq!(
+        wharf.get("/v2/_catalog").await.json(),
+        json!({"repositories": [REPOSITORY, OTHER_REPOSITORY]})
+    );
+}
+
+#[tokio::test]
+async fn referrers_are_listed_and_filtered() {
+    let wharf = Wharf::start().await;
+    let subject = Digest::sha256(b"a subject that is not there yet");
+    let list = format!("/v2/{REPOSITORY}/referrers/{subject}");
+    let empty = wharf.get(&list).await;
+    assert_eq!(empty.text("content-type"), INDEX);
+    assert_eq!(empty.json(), json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": []}));
+
+    let named = json!({"mediaType": INDEX, "digest": subject.to_string(), "size": 7});
+    let sbom =
+        json!({"subject": named, "artifactType": "application/vnd.example.sbom", "annotations": {"k": "v"}});
+    let sbom = push_index(&wharf, "", sbom).await;
+    push_index(&wharf, "", json!({"subject": named})).await;
+    let both = wharf.get(&list).await;
+    assert_eq!(both.json()["manifests"].as_array().unwrap().len(), 2);
+    assert!(!both.headers.contains_key("oci-filters-applied"));
+
+    let filtered = wharf.get(&format!("{list}?artifactType=application%2Fvnd.example.sbom")).await;
+    assert_eq!(filtered.text("oci-filters-applied"), "artifactType");
+    let manifests = &filtered.json()["manifests"];
+    assert_eq!(manifests.as_array().unwrap().len(), 1);
+    assert_eq!(manifests[0]["digest"], sbom.to_string());
+    assert_eq!(manifests[0]["artifactType"], "application/vnd.example.sbom");
+    assert_eq!(manifests[0]["annotations"], json!({"k": "v"}));
+
+    for index in 0..120 {
+        push_index(&wharf, "", json!({"subject": named, "annotations": {"index": index.to_string()}})).await;
+    }
+    let pages = walk(&wharf, &list, "manifests").await;
+    assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [100, 22]);
+    let mut digests: Vec<String> = pages.concat().iter().map(|entry| entry["digest"].to_string()).collect();
+    digests.sort();
+    digests.dedup();
+    assert_eq!(digests.len(), 122, "each once");
+}
