@@ -66,7 +66,7 @@ mod tests {
         let pid = std::process::id();
         reset_peak(pid).unwrap();
         let before = peak_mib(pid).unwrap();
-        let block = vec![1_u8; 64 << 20];
+        let block = std::hint::black_box(vec![1_u8; 64 << 20]);
         let after = peak_mib(pid).unwrap();
         assert!(after - before > 60.0, "{before} then {after}, with {} bytes more", block.len());
         assert!(resident_mib(pid).unwrap() <= after);

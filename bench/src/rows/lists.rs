@@ -74,10 +74,8 @@ pub fn catalog<'a>(server: &'a Server, contents: &'a Contents, _: &Plan) -> anyh
     const COUNT: u64 = 1000;
     let name = |number: u64| format!("bench/catalog-{number:04}");
     server.create_repositories((0..COUNT).map(name))?;
-    let image = Image::new(contents.small(), 1);
-    Client::connect(server)?.push_image(&name(0), "v1", &image)?;
-    load::all(server, COUNT - 1, |client, number| {
-        client.mount_image(&name(0), &name(number + 1), "v1", &image)?;
+    load::all(server, COUNT, |client, number| {
+        client.push_image(&name(number), "v1", &Image::new(contents.small(), 1))?;
         Ok(0)
     })?;
     walked(server, "/v2/_catalog?n=1000", "repositories", COUNT)
