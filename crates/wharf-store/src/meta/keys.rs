@@ -137,11 +137,7 @@ pub fn manifest_keys(
          LIMIT $3",
         &[&after.0, &after.1, &limit],
         |row| {
-            Ok(WrappedRow {
-                key: (row.get(0)?, row.get(1)?),
-                domain_id: row.get(2)?,
-                wrapped: row.get(3)?,
-            })
+            Ok(WrappedRow { key: (row.get(0)?, row.get(1)?), domain_id: row.get(2)?, wrapped: row.get(3)? })
         },
     )
 }
@@ -182,10 +178,8 @@ pub fn replace_manifest_keys(
 
 /// Replaces a tombstone's wrapped keys if they are still `old`.
 pub fn replace_tombstone_keys(tx: &mut Tx<'_>, id: i64, old: &[u8], new: &[u8]) -> Result<bool, MetaError> {
-    let changed = tx.execute(
-        "UPDATE deleted_manifests SET keys = $3 WHERE id = $1 AND keys = $2",
-        &[&id, &old, &new],
-    )?;
+    let changed =
+        tx.execute("UPDATE deleted_manifests SET keys = $3 WHERE id = $1 AND keys = $2", &[&id, &old, &new])?;
     Ok(changed == 1)
 }
 
@@ -194,9 +188,11 @@ pub const HEAD: usize = 5;
 /// Bytes of one wrapped data key; content with two layers has two, one after the other.
 pub const WRAPPED: usize = 65;
 
-/// Which versions wrapped data keys name: each distinct domain, head of the first and of the second wrapping (empty
-/// where there is one only). Reads every row that has keys; for the end of a rotation.
-pub fn named_heads(tx: &mut Tx<'_>) -> Result<Vec<(i64, Vec<u8>, Vec<u8>)>, MetaError> {
+/// A key domain's row id with the heads of the first and the second wrapping (empty where there is one only).
+pub type NamedHeads = (i64, Vec<u8>, Vec<u8>);
+
+/// Which versions wrapped data keys name, each once. Reads every row that has keys; for the end of a rotation.
+pub fn named_heads(tx: &mut Tx<'_>) -> Result<Vec<NamedHeads>, MetaError> {
     tx.query_all(
         "SELECT DISTINCT domain_id, substr(keys, 1, $1), substr(keys, $2, $1)
          FROM objects
