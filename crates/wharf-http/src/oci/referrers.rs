@@ -50,8 +50,9 @@ impl<'a> From<&'a Referrer> for Descriptor<'a> {
 /// `GET /v2/<name>/referrers/<digest>` - distribution-spec "Listing Referrers". Needs `ecr:BatchGetImage`.
 pub(crate) async fn list(call: Call<'_>, at: At, subject: Digest) -> Outcome {
     let query = call.query();
-    let types: Vec<String> =
-        query.all("artifactType").filter(|text| !text.is_empty()).map(|text| text.into_owned()).collect();
+    // A media type has no spaces, but often a plus sign that clients forget to encode.
+    let given = query.all("artifactType").filter(|text| !text.is_empty());
+    let types: Vec<String> = given.map(|text| text.replace(' ', "+")).collect();
     let page = PageRequest { limit: PAGE, token: query.get("nextToken").map(|token| token.into_owned()) };
     let page = call.registry().list_referrers(&at, &subject, &types, Some(ImageStatus::Active), page).await?;
 

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use wharf_types::UploadId;
@@ -69,4 +73,27 @@ async fn a_client_that_asks_first_is_refused_without_being_asked_to_go_on() {
         assert_ne!(read, 0, "{rest}");
         rest.push_str(&String::from_utf8_lossy(&piece[..read]));
     }
+}
+
+#[tokio::test]
+async fn http2_clients_are_told_as_well_and_keep_their_connection() {
+    let wharf = Wharf::start().await;
+    let credential = wharf.credential().await;
+    let stream = TcpStream::connect(wharf.addr).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let mut send = async |method: &str, target: String, body: usize| {
+        // The host comes as `:authority`.
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("http://{}{target}", wharf.addr))
+            .header("authorization", &credential)
+            .body(Full::new(Bytes::from(vec![0; body])))
+            .unwrap();
+        sender.send_request(request).await.unwrap().status().as_u16()
+    };
+    let upload = format!("/v2/team/api/blobs/uploads/{}", UploadId::random());
+    assert_eq!(send("PATCH", upload, 4 << 20).await, 404);
+    assert_eq!(send("GET", "/v2/".into(), 0).await, 200);
 }

@@ -83,20 +83,22 @@ async fn referrers_are_listed_and_filtered() {
 
     let named = json!({"mediaType": INDEX, "digest": subject.to_string(), "size": 7});
     let sbom =
-        json!({"subject": named, "artifactType": "application/vnd.example.sbom", "annotations": {"k": "v"}});
+        json!({"subject": named, "artifactType": "application/vnd.example+sbom", "annotations": {"k": "v"}});
     let sbom = push_index(&wharf, "", sbom).await;
     push_index(&wharf, "", json!({"subject": named})).await;
     let both = wharf.get(&list).await;
     assert_eq!(both.json()["manifests"].as_array().unwrap().len(), 2);
     assert!(!both.headers.contains_key("oci-filters-applied"));
 
-    let filtered = wharf.get(&format!("{list}?artifactType=application%2Fvnd.example.sbom")).await;
-    assert_eq!(filtered.text("oci-filters-applied"), "artifactType");
-    let manifests = &filtered.json()["manifests"];
-    assert_eq!(manifests.as_array().unwrap().len(), 1);
-    assert_eq!(manifests[0]["digest"], sbom.to_string());
-    assert_eq!(manifests[0]["artifactType"], "application/vnd.example.sbom");
-    assert_eq!(manifests[0]["annotations"], json!({"k": "v"}));
+    for filter in ["application%2Fvnd.example%2Bsbom", "application/vnd.example+sbom"] {
+        let filtered = wharf.get(&format!("{list}?artifactType={filter}")).await;
+        assert_eq!(filtered.text("oci-filters-applied"), "artifactType");
+        let manifests = &filtered.json()["manifests"];
+        assert_eq!(manifests.as_array().unwrap().len(), 1, "{filter}");
+        assert_eq!(manifests[0]["digest"], sbom.to_string());
+        assert_eq!(manifests[0]["artifactType"], "application/vnd.example+sbom");
+        assert_eq!(manifests[0]["annotations"], json!({"k": "v"}));
+    }
 
     for index in 0..120 {
         push_index(&wharf, "", json!({"subject": named, "annotations": {"index": index.to_string()}})).await;

@@ -1,4 +1,5 @@
 //! The OCI face over loopback, against a registry with everything behind it.
+#![allow(clippy::unwrap_used, reason = "what a test's helper cannot do, the test reports")]
 
 mod access;
 mod blobs;
