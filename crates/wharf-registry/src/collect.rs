@@ -130,7 +130,7 @@ impl Registry {
             let due = self.inner.meta.read_background(move |tx| uploads::expired(tx, now, limit)).await;
             let due = due.map_err(RegistryError::from)?;
             let claims: Vec<_> =
-                due.iter().filter_map(|id| Some((*id, self.inner.uploads.claim(*id).ok()?))).collect();
+                due.iter().filter_map(|id| Some((*id, self.inner.uploads.try_claim(*id)?))).collect();
             let free: Vec<_> = claims.iter().map(|(id, _)| *id).collect();
             for part in free.chunks(BATCH) {
                 let part = part.to_vec();

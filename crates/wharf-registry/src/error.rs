@@ -86,7 +86,10 @@ pub enum RegistryError {
     #[error("blob {0} is not known to the repository")]
     BlobUnknown(Digest),
     /// `LayersNotFoundException` of GetDownloadUrlForLayer.
-    #[error("Layer with digest '{1}' does not exist in the repository with name '{}' in the registry with id '{}'", .0.name, .0.registry.account)]
+    #[error(
+        "Layer with digest '{}' does not exist in the repository with name '{}' in the registry with id '{}'",
+        .1, .0.name, .0.registry.account
+    )]
     LayerNotFound(RepositoryRef, Digest),
     /// `LayerInaccessibleException`: no image references the layer.
     #[error("The layer with digest '{0}' is not available because no image references it")]
@@ -214,7 +217,7 @@ impl From<MetaError> for RegistryError {
 
 impl From<ObjectError> for RegistryError {
     fn from(error: ObjectError) -> Self {
-        if matches!(error, ObjectError::Full) { Self::StorageFull } else { Self::Object(error) }
+        if matches!(error, ObjectError::Full { .. }) { Self::StorageFull } else { Self::Object(error) }
     }
 }
 

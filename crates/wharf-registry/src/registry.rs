@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use wharf_iam::token::Sealer;
 use wharf_store::meta::Meta;
 use wharf_store::object::ObjectStore;
 use wharf_store::seal::key_ring::RootKey;
 
 use crate::accounts::KeyCache;
+use crate::blobs::BlobCache;
+use crate::collect::Collector;
 use crate::images::ImageCaches;
-use crate::key_ring::KeyRing;
+use crate::key_ring::{KeyRing, Sealer};
 use crate::pull_time::PullTimes;
 use crate::repositories::RepositoryCache;
 use crate::settings::SettingsCache;
@@ -35,9 +36,11 @@ pub(crate) struct Inner {
     pub(crate) access_keys: KeyCache,
     pub(crate) repositories: RepositoryCache,
     pub(crate) images: ImageCaches,
+    pub(crate) blobs: BlobCache,
     pub(crate) settings: SettingsCache,
     pub(crate) pull_times: PullTimes,
     pub(crate) uploads: ActiveUploads,
+    pub(crate) collector: Collector,
     pub(crate) stats: RegistryStats,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
@@ -45,8 +48,6 @@ pub(crate) struct Inner {
 
 /// One sealer per purpose, so that nothing sealed for one can be opened as another.
 pub(crate) struct Sealers {
-    /// Registry passwords.
-    pub(crate) token: Sealer,
     /// `nextToken` of listings.
     pub(crate) page: Sealer,
     /// Signed download URLs.
@@ -99,7 +100,6 @@ impl Registry {
     ) -> Result<Self, RegistryError> {
         let keys = KeyRing::open(&meta, root, options.encrypt).await?;
         let sealers = Sealers {
-            token: keys.sealer(&meta, "registry-token").await?,
             page: keys.sealer(&meta, "page-token").await?,
             download: keys.sealer(&meta, "download-url").await?,
         };
@@ -107,9 +107,11 @@ impl Registry {
             access_keys: KeyCache::default(),
             repositories: RepositoryCache::default(),
             images: ImageCaches::new(),
+            blobs: BlobCache::default(),
             settings: SettingsCache::default(),
             pull_times: PullTimes::default(),
             uploads: ActiveUploads::default(),
+            collector: Collector::default(),
             stats: RegistryStats::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -129,12 +131,12 @@ impl Registry {
     pub fn start_background(&self, collect_every: std::time::Duration) {
         self.start_collector(collect_every);
         self.start_pull_time_writer();
-        self.inner.tasks.close();
     }
 
     /// Stops the background work, writes what is batched, and closes the stores. Nothing may be called afterwards.
     pub async fn close(&self) {
         self.inner.stop.cancel();
+        self.inner.tasks.close();
         self.inner.tasks.wait().await;
         if let Err(error) = self.write_pull_times().await {
             tracing::warn!(%error, "pull times were not written at shut-down");

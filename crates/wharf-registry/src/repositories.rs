@@ -8,6 +8,7 @@ use wharf_types::{Mutability, RegistryRef, RepositoryKind, RepositoryName, Repos
 
 use crate::cache::CoherentCache;
 use crate::tags::check_resource_tags;
+use crate::uninterrupted::uninterrupted;
 use crate::{
     Authorized, Encryption, EncryptionType, KeyDomain, NewRepository, Page, PageRequest, Registry, RegistryError, Repository,
 };
@@ -50,11 +51,11 @@ impl Registry {
             domain_id: 0,
         };
         let (target, tags) = (name.clone(), new.tags);
+        // Nothing to invalidate: that a name is free is never remembered.
         self.inner
             .meta
             .write(move |tx| insert_repository(tx, &target, row.clone(), &encryption, quota, &tags))
             .await?;
-        self.inner.repositories.0.invalidate(&name);
         self.find_repository(&name).await?.ok_or(RegistryError::RepositoryNotFound(name))
     }
 
@@ -180,16 +181,21 @@ impl Registry {
         at: &Authorized<RepositoryRef>,
         mutability: Mutability,
     ) -> Result<Arc<Repository>, RegistryError> {
-        let repository = self.repository(at).await?;
-        let (id, name) = (repository.id, repository.name.clone());
-        self.inner
-            .meta
-            .write(move |tx| {
-                let there = repositories::set_mutability(tx, id, mutability.name(), &filters_text(&mutability))?;
-                if there { Ok(()) } else { Err(RegistryError::RepositoryNotFound(name.clone())) }
-            })
-            .await?;
-        self.inner.repositories.0.invalidate(&repository.name);
+        let (inner, repository) = (self.inner.clone(), self.repository(at).await?);
+        uninterrupted(async move {
+            let (id, name) = (repository.id, repository.name.clone());
+            let setting = (mutability.name(), filters_text(&mutability));
+            inner
+                .meta
+                .write(move |tx| match repositories::set_mutability(tx, id, setting.0, &setting.1)? {
+                    true => Ok(()),
+                    false => Err(RegistryError::RepositoryNotFound(name.clone())),
+                })
+                .await?;
+            inner.repositories.0.invalidate(&repository.name);
+            Ok(())
+        })
+        .await?;
         self.repository(at).await
     }
 
@@ -203,29 +209,32 @@ impl Registry {
         at: &Authorized<RepositoryRef>,
         force: bool,
     ) -> Result<Arc<Repository>, RegistryError> {
-        let repository = self.repository(at).await?;
-        let (id, name) = (repository.id, repository.name.clone());
-        self.inner
-            .meta
-            .write(move |tx| {
-                if !force && repositories::has_images(tx, id)? {
-                    return Err(RegistryError::RepositoryNotEmpty(name.clone()));
+        let (registry, repository) = (self.clone(), self.repository(at).await?);
+        uninterrupted(async move {
+            let (id, name) = (repository.id, repository.name.clone());
+            registry
+                .inner
+                .meta
+                .write(move |tx| {
+                    if !force && repositories::has_images(tx, id)? {
+                        return Err(RegistryError::RepositoryNotEmpty(name.clone()));
+                    }
+                    match repositories::mark_deleted(tx, id)? {
+                        true => Ok(()),
+                        false => Err(RegistryError::RepositoryNotFound(name.clone())),
+                    }
+                })
+                .await?;
+            registry.inner.repositories.0.invalidate(&repository.name);
+            registry.forget_blobs_of(repository.id);
+            registry.clone().inner.tasks.spawn(async move {
+                if let Err(error) = registry.drop_deleted_repositories().await {
+                    tracing::warn!(%error, "contents of a deleted repository wait for the next collection");
                 }
-                match repositories::mark_deleted(tx, id)? {
-                    true => Ok(()),
-                    false => Err(RegistryError::RepositoryNotFound(name.clone())),
-                }
-            })
-            .await?;
-        self.inner.repositories.0.invalidate(&repository.name);
-        self.forget_blobs_of(repository.id);
-        let registry = self.clone();
-        self.inner.tasks.spawn(async move {
-            if let Err(error) = registry.drop_deleted_repositories().await {
-                tracing::warn!(%error, "contents of a deleted repository wait for the next collection");
-            }
-        });
-        Ok(repository)
+            });
+            Ok(repository)
+        })
+        .await
     }
 }
 

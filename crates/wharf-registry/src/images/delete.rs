@@ -8,6 +8,7 @@ use wharf_types::{Digest, Reference, RepositoryRef, Tag};
 
 use super::{Asked, Deleted, asked, failure, mismatch, not_found};
 use crate::repositories::{from_row, hold_repository, stored};
+use crate::uninterrupted::uninterrupted;
 use crate::{Authorized, Dialect, ImageFailure, ImageFailureCode, ImageId, ImageRef, Registry, RegistryError, Repository};
 
 /// Manifests of a deleted repository that one transaction drops.
@@ -39,10 +40,15 @@ impl Registry {
                 Err(failed) => failures.push(failed),
             }
         }
-        let work = repository.clone();
-        let (deleted, failed) = self.inner.meta.write(move |tx| delete_batch(tx, &work, &wanted)).await?;
+        let registry = self.clone();
+        let (deleted, failed) = uninterrupted(async move {
+            let work = repository.clone();
+            let done = registry.inner.meta.write(move |tx| delete_batch(tx, &work, &wanted)).await?;
+            registry.forget(&repository, &done.0);
+            Ok(done)
+        })
+        .await?;
         failures.extend(failed);
-        self.forget(&repository, &deleted);
         Ok((deleted, failures))
     }
 
@@ -56,26 +62,31 @@ impl Registry {
         at: &Authorized<RepositoryRef>,
         reference: &Reference,
     ) -> Result<(), RegistryError> {
-        let repository = self.repository(at).await?;
-        let (work, reference) = (repository.clone(), reference.clone());
+        let (registry, repository) = (self.clone(), self.repository(at).await?);
+        let reference = reference.clone();
         let keep_untagged = self.inner.options.dialect == Dialect::Spec;
-        let fate = self
-            .inner
-            .meta
-            .write(move |tx| {
-                hold_repository(tx, &work)?;
-                match &reference {
-                    Reference::Digest(digest) => delete_digest(tx, &work, *digest),
-                    Reference::Tag(tag) if keep_untagged => untag(tx, &work, tag),
-                    Reference::Tag(tag) => delete_tag(tx, &work, tag),
-                }
-            })
-            .await?;
-        match fate {
-            Fate::Removed(deleted) => {
-                self.forget(&repository, &deleted);
-                Ok(())
+        let fate = uninterrupted(async move {
+            let work = repository.clone();
+            let fate = registry
+                .inner
+                .meta
+                .write(move |tx| {
+                    hold_repository(tx, &work)?;
+                    match &reference {
+                        Reference::Digest(digest) => delete_digest(tx, &work, *digest),
+                        Reference::Tag(tag) if keep_untagged => untag(tx, &work, tag),
+                        Reference::Tag(tag) => delete_tag(tx, &work, tag),
+                    }
+                })
+                .await?;
+            if let Fate::Removed(deleted) = &fate {
+                registry.forget(&repository, deleted);
             }
+            Ok(fate)
+        })
+        .await?;
+        match fate {
+            Fate::Removed(_) => Ok(()),
             Fate::Held(parents) => Err(RegistryError::ReferencedByManifestList(parents)),
             Fate::Absent | Fate::Mismatch => Err(RegistryError::ManifestUnknown),
         }

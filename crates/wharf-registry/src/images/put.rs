@@ -9,6 +9,7 @@ use wharf_store::seal::segment::seal_small;
 use wharf_types::{Digest, DigestAlgorithm, Manifest, RepositoryRef, Tag};
 
 use crate::repositories::{hold_repository, stored, stored_mutability};
+use crate::uninterrupted::uninterrupted;
 use crate::{Authorized, ImageStatus, Quotas, Registry, RegistryError, Repository};
 
 /// An image to store.
@@ -77,10 +78,15 @@ impl Registry {
         }
         self.refuse_when_full().await?;
         let work = self.prepare(repository.clone(), digest, &put).await?;
-        let changed = self.inner.meta.write(move |tx| store(tx, &work)).await?;
-        for tag in &put.tags {
-            self.inner.images.forget_tag(repository.id, tag);
-        }
+        let (inner, tags) = (self.inner.clone(), put.tags);
+        let changed = uninterrupted(async move {
+            let changed = inner.meta.write(move |tx| store(tx, &work)).await?;
+            for tag in &tags {
+                inner.images.forget_tag(repository.id, tag);
+            }
+            Ok(changed)
+        })
+        .await?;
         Ok(PutOutcome { digest, subject, changed })
     }
 

@@ -70,7 +70,7 @@ impl Registry {
         rules: Parts,
     ) -> Result<BlobInfo, RegistryError> {
         let repository = self.repository(at).await?;
-        let claim = self.inner.uploads.claim(id)?;
+        let claim = self.inner.uploads.claim(id).await?;
         let row = match self.find_upload(&repository, id) {
             Err(RegistryError::UploadNotFound(text)) => {
                 return self
@@ -138,7 +138,7 @@ impl Registry {
         };
         let Some(more) = more else { return self.put_small(repository, expected, head).await };
         let (row, keys) = self.begin_upload(&repository).await?;
-        let claim = self.inner.uploads.claim(row.id)?;
+        let claim = self.inner.uploads.claim(row.id).await?;
         let mut session = Session::fresh(self, repository, row, keys, claim);
         session.take(&Bytes::from(head)).await?;
         session.take(&more).await?;

@@ -122,7 +122,7 @@ impl Registry {
         body: BodyStream,
     ) -> Result<UploadProgress, RegistryError> {
         let repository = self.repository(at).await?;
-        let claim = self.inner.uploads.claim(id)?;
+        let claim = self.inner.uploads.claim(id).await?;
         let row = self.find_upload(&repository, id)?;
         self.check_start(&repository, &row, chunk.map(|chunk| chunk.first))?;
         self.refuse_when_full().await?;
@@ -148,7 +148,7 @@ impl Registry {
         if part.len() as u64 > limits.part {
             return Err(RegistryError::TooLarge { what: "layer part", limit: limits.part });
         }
-        let claim = self.inner.uploads.claim(id)?;
+        let claim = self.inner.uploads.claim(id).await?;
         let row = self.find_upload(&repository, id)?;
         if last.checked_sub(first).and_then(|span| span.checked_add(1)) != Some(part.len() as u64) {
             return Err(out_of_order(&repository, &row));
@@ -190,7 +190,7 @@ impl Registry {
         id: UploadId,
     ) -> Result<(), RegistryError> {
         let repository = self.repository(at).await?;
-        let _claim = self.inner.uploads.claim(id)?;
+        let _claim = self.inner.uploads.claim(id).await?;
         self.find_upload(&repository, id)?;
         let repository_id = repository.id;
         let object = self

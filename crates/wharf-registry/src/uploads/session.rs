@@ -325,6 +325,9 @@ struct Cleanup {
 impl Cleanup {
     fn of(session: &mut Session, end_upload: bool) -> Self {
         session.whole = false;
+        if let Some(claim) = &session.claim {
+            claim.cleans_up();
+        }
         Self {
             registry: session.registry.clone(),
             repository: Arc::clone(&session.repository),
