@@ -149,7 +149,7 @@ pub trait ObjectStore: Send + Sync + 'static {
 ///
 /// After an error the writer answers [`ObjectError::Poisoned`] (or [`ObjectError::Superseded`] again): a failed write or
 /// sync is never retried on the same writer, because the kernel may have dropped the bytes.
-pub trait ObjectWriter: Send {
+pub trait ObjectWriter: Send + Sync {
     /// Adds bytes at the end. Not durable yet.
     fn append(&mut self, chunk: Bytes) -> BoxFuture<'_, Result<(), ObjectError>>;
 
