@@ -91,7 +91,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 
 /// A scrub that found damage did its work, yet nobody should take it for good news.
 fn exit_code(result: &Value) -> ExitCode {
-    let damaged = result.get("damaged").and_then(Value::as_array).is_some_and(|damaged| !damaged.is_empty());
+    let damaged = result.get("clean") == Some(&Value::Bool(false));
     if damaged { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 

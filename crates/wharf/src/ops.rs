@@ -106,12 +106,14 @@ impl AdminOps for RegistryOps {
     async fn scrub(&self, progress: Progress) -> Result<Value, AdminError> {
         let found = self.0.scrub(&progress).await?;
         Ok(json!({
+            "clean": found.is_clean(),
             "objects": found.objects,
             "bytes": found.bytes,
             "manifests": found.manifests,
+            "locked": found.locked,
             "damaged": found.damaged,
             "missing": found.missing,
-            "dangling": found.dangling,
+            "contradictions": found.contradictions,
         }))
     }
 
