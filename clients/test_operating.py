@@ -74,7 +74,7 @@ def test_a_stop_finishes_what_is_in_flight(running):
     connection.send(data[: 1 << 20])
     running.registry.request("GET", location)  # answered or not: the server has had time to accept the first half
 
-    running.server.process.terminate()
+    running.server.begin_stop()
 
     def refuses_new_connections():
         try:
@@ -88,7 +88,7 @@ def test_a_stop_finishes_what_is_in_flight(running):
     connection.send(data[1 << 20 :])
     assert connection.getresponse().status == 201
     connection.close()
-    running.server.stop()
+    running.server.finish_stop()
 
 
 def test_a_second_server_on_the_same_data_is_refused(running):

@@ -145,4 +145,4 @@ def test_a_wrong_password_is_refused(server, repository, layout, tmp_path):
 def test_real_images_come_back_as_they_went(name, tag, skopeo, server, repository, real_images, tmp_path):
     target = f"{server.host}/{repository}:{tag}"
     push(skopeo, f"oci:{real_images / name}:{tag}", target, "--all", "--preserve-digests")
-    assert pull(skopeo, target, tmp_path / "back", "--all") == layout_digest(real_images / name, tag)
+    assert pull(skopeo, target, tmp_path / "back", "--all", "--preserve-digests") == layout_digest(real_images / name, tag)

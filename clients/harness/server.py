@@ -83,8 +83,15 @@ class Server:
 
     def stop(self, timeout=30):
         """SIGTERM by process id; the exit code must be 0."""
+        self.begin_stop()
+        self.finish_stop(timeout)
+
+    def begin_stop(self):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
+
+    def finish_stop(self, timeout=30):
+        """Waits for a server that was told to stop."""
         try:
             code = self.process.wait(timeout)
         except subprocess.TimeoutExpired:
