@@ -1,6 +1,6 @@
 //! The OCI face: OCI Distribution 1.1 under `/v2/`.
 //!
-//! A request is parsed, authenticated, looked up in the one table ([`routes`]), authorized and handed to its handler.
+//! A request is parsed, authenticated, looked up in the one table (`routes.rs`), authorized and handed to its handler.
 //! Order of checks: credential, path, method, rate, permission, existence, meaning.
 
 mod answer;

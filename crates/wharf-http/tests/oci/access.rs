@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+use wharf_http::HttpConfig;
+use wharf_http::config::{AuditSink, ThrottleConfig};
 use wharf_types::Digest;
 
 use super::wharf::{ACCOUNT, OTHER_ACCOUNT, REGION, REPOSITORY, Wharf, basic};
@@ -175,4 +178,58 @@ async fn paths_and_methods_that_are_not_there() {
     let text =
         format!("The repository with name 'no/such' does not exist in the registry with id '{ACCOUNT}'");
     assert_eq!(missing.error(), (404, "NAME_UNKNOWN".into(), text));
+}
+
+#[tokio::test]
+async fn too_many_calls_are_told_to_wait() {
+    let rates = [("BatchGetImage".to_owned(), 2.0)].into();
+    let throttle = ThrottleConfig { enabled: true, rates, principal_share: 1.0 };
+    let wharf = Wharf::start_configured(|_| {}, HttpConfig { throttle, ..HttpConfig::default() }).await;
+    let mut answers = Vec::new();
+    for _ in 0..20 {
+        answers.push(wharf.get(&format!("/v2/{REPOSITORY}/manifests/v1")).await);
+    }
+    assert_eq!(answers[0].code(), (404, "MANIFEST_UNKNOWN".into()));
+    let refused = answers.iter().find(|answer| answer.status == 429).unwrap();
+    assert_eq!(refused.error(), (429, "TOOMANYREQUESTS".into(), "Rate exceeded".into()));
+    assert_eq!(refused.text("retry-after"), "1");
+    assert_eq!(wharf.get("/v2/").await.status, 200, "other calls pass");
+}
+
+#[tokio::test]
+async fn every_call_leaves_a_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit.jsonl");
+    let audit = AuditSink::File(path.clone());
+    let wharf = Wharf::start_configured(|_| {}, HttpConfig { audit, ..HttpConfig::default() }).await;
+    wharf.send_raw("GET", "/v2/", &[], "").await;
+    wharf.get(&format!("/v2/{REPOSITORY}/manifests/v1")).await;
+    wharf.send("POST", &format!("/v2/{REPOSITORY}/blobs/uploads/"), &[("user-agent", "docker/1")], "").await;
+    let records = loop {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let records: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        if records.len() == 3 {
+            break records;
+        }
+        tokio::task::yield_now().await;
+    };
+    let arn = format!("arn:aws:ecr:{REGION}:{ACCOUNT}:repository/{REPOSITORY}");
+    let facts: Vec<(&str, &str, &str)> = records
+        .iter()
+        .map(|record| {
+            let text = |pointer: &str| record.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+            (text("/eventName"), text("/errorCode"), text("/userIdentity/accountId"))
+        })
+        .collect();
+    assert_eq!(
+        facts,
+        [
+            ("Ping", "UNAUTHORIZED", ""),
+            ("BatchGetImage", "MANIFEST_UNKNOWN", ACCOUNT),
+            ("InitiateLayerUpload", "", ACCOUNT),
+        ]
+    );
+    assert_eq!(records[1]["resources"][0]["ARN"], arn);
+    assert_eq!(records[2]["userAgent"], "docker/1");
+    assert_eq!(records[2]["awsRegion"], REGION);
 }

@@ -5,7 +5,7 @@ use serde_json::json;
 use wharf_registry::Dialect;
 use wharf_types::Digest;
 
-use super::wharf::{INDEX, OTHER_REPOSITORY, REPOSITORY, Wharf};
+use super::wharf::{IMAGE, INDEX, OTHER_REPOSITORY, REPOSITORY, Wharf};
 
 #[tokio::test]
 async fn ecr_does_not_do_what_the_specification_leaves_open() {
@@ -38,4 +38,36 @@ async fn ecr_pages_are_bounded_and_opaque() {
     assert!(link.contains("last=") && !link.contains("last=t1"), "{link}");
     let target = link.strip_prefix('<').unwrap().split_once('>').unwrap().0.to_owned();
     assert_eq!(wharf.get(&target).await.json()["tags"], json!(["t2"]));
+}
+
+#[tokio::test]
+async fn ecr_converts_by_tag_what_the_client_does_not_accept() {
+    const SCHEMA2: &str = "application/vnd.docker.distribution.manifest.v2+json";
+    for dialect in [Dialect::Spec, Dialect::Ecr] {
+        let wharf = Wharf::start_in(dialect).await;
+        let (digest, _) = wharf.push_image("v1", b"layer", json!({})).await;
+        let pull = async |reference: &str, accept: &[&str]| {
+            let headers: Vec<(&str, &str)> =
+                accept.iter().map(|media_type| ("accept", *media_type)).collect();
+            wharf.send("GET", &format!("/v2/{REPOSITORY}/manifests/{reference}"), &headers, "").await
+        };
+        let converted =
+            pull("v1", &["application/vnd.docker.distribution.manifest.list.v2+json", SCHEMA2]).await;
+        let expected = if dialect == Dialect::Ecr { SCHEMA2 } else { IMAGE };
+        assert_eq!(converted.text("content-type"), expected, "{dialect:?}");
+        assert_eq!(converted.json()["mediaType"], expected);
+        assert_eq!(converted.text("docker-content-digest"), Digest::sha256(&converted.body).to_string());
+        for accept in [&[SCHEMA2, IMAGE][..], &["*/*"], &[]] {
+            assert_eq!(
+                pull("v1", accept).await.text("docker-content-digest"),
+                digest.to_string(),
+                "{accept:?}"
+            );
+        }
+        assert_eq!(
+            pull(&digest.to_string(), &[SCHEMA2]).await.text("content-type"),
+            IMAGE,
+            "never by digest"
+        );
+    }
 }

@@ -57,6 +57,10 @@ impl Wharf {
     }
 
     pub async fn start_with(change: impl FnOnce(&mut Options)) -> Self {
+        Self::start_configured(change, HttpConfig::default()).await
+    }
+
+    pub async fn start_configured(change: impl FnOnce(&mut Options), config: HttpConfig) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let meta = Meta::open_sqlite(&dir.path().join("wharf.db"), SqliteOptions::default()).unwrap();
         let mut options = Options::new(ACCOUNT.parse().unwrap(), REGION.parse().unwrap());
@@ -72,7 +76,7 @@ impl Wharf {
         {
             create_repository(&registry, account, name, Mutability::Mutable).await;
         }
-        let faces = Faces::new(registry.clone(), HttpConfig::default()).unwrap();
+        let faces = Faces::new(registry.clone(), config).unwrap();
         let server =
             Server::bind(SocketAddr::from(([127, 0, 0, 1], 0)), ServerLimits::default()).await.unwrap();
         let addr = server.local_addr().unwrap();
