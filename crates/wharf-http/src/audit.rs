@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -163,7 +163,7 @@ impl AuditRecord<'_> {
 }
 
 /// Writes what is queued, and flushes whenever the queue is empty.
-fn write_lines(file: File, path: &PathBuf, mut lines: mpsc::Receiver<Vec<u8>>) {
+fn write_lines(file: File, path: &Path, mut lines: mpsc::Receiver<Vec<u8>>) {
     let mut file = BufWriter::new(file);
     let mut failing = false;
     while let Some(line) = lines.blocking_recv() {

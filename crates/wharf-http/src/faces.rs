@@ -1,7 +1,6 @@
 //! Everything that answers requests, behind one door: OCI Distribution, the AWS APIs, signed downloads, health and
 //! metrics.
 
-use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
@@ -171,12 +170,8 @@ impl Faces {
 impl Handler for Faces {
     type Body = Body;
 
-    fn handle(
-        self: Arc<Self>,
-        request: Request<Incoming>,
-        peer: Peer,
-    ) -> impl Future<Output = Response<Body>> + Send {
-        async move { Faces::handle(&self, request, peer).await }
+    async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+        Faces::handle(&self, request, peer).await
     }
 }
 

@@ -1,5 +1,7 @@
 //! The AWS faces by HTTP: signatures, tables, shapes, and what a call does.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod aws_harness;
 
 use aws_harness::{ACCOUNT, OTHER_ACCOUNT, REGION, Wharf};
@@ -339,6 +341,11 @@ async fn bad_signatures_are_refused() {
     let service =
         wharf.root.json("kms", "AmazonEC2ContainerRegistry_V20150921", "DescribeRegistry", b"{}").await;
     assert_eq!(service.error().1, "Credential should be scoped to correct service: 'ecr'. ");
+    // The whole of a large body is taken off the wire, so that the client can read the answer.
+    let large = vec![b' '; 20 << 20];
+    let refused =
+        unknown.json("ecr", "AmazonEC2ContainerRegistry_V20150921", "UploadLayerPart", &large).await;
+    assert_eq!(refused.code(), "UnrecognizedClientException");
     // Not built, but not told to strangers either.
     assert_eq!(wrong.ecr("StartImageScan", json!({})).await.code(), "InvalidSignatureException");
 

@@ -1,5 +1,7 @@
 //! The operation tables against the service models and the list of IAM actions.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use wharf_http::aws::{Service, operations_markdown, tables};
 
 /// The operations of the model `ecr/2015-09-21`, one per line.

@@ -26,6 +26,9 @@ pub(super) const LARGE: usize = 256 << 10;
 /// The slowest a body may come, bytes per second, once the idle limit's worth of patience is used up.
 const SLOWEST: u64 = 32 << 10;
 
+/// How long a refused client may go on sending.
+const DISCARD_TIME: Duration = Duration::from_secs(3);
+
 /// How long a request waits for memory.
 const MEMORY_WAIT: Duration = Duration::from_secs(10);
 
@@ -53,9 +56,16 @@ pub(super) async fn verify<B>(
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    let (presented, key) = present(faces, parts, service).await?;
-    let body = read_body(faces, parts, body, body_limit).await?;
-    check(faces, presented, key, body).await
+    match present(faces, parts, service).await {
+        Ok((presented, key)) => {
+            let body = read_body(faces, parts, body, body_limit).await?;
+            check(faces, presented, key, body).await
+        }
+        Err(error) => {
+            discard(body, body_limit).await;
+            Err(error)
+        }
+    }
 }
 
 /// Verifies a request whose (small) body had to be read to know what it is for.
@@ -147,6 +157,25 @@ where
         bytes.extend_from_slice(&data);
     }
     Ok(Buffered { bytes: bytes.freeze(), _budget: share })
+}
+
+/// Reads what a refused client is still sending, without keeping it: a client that writes on into a closed connection
+/// would never see why it was refused.
+async fn discard<B>(mut body: B, limit: usize)
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let reading = async {
+        let mut seen = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            seen += frame.data_ref().map_or(0, Bytes::len);
+            if seen > limit {
+                break;
+            }
+        }
+    };
+    // A slow client has had its chance.
+    let _ = tokio::time::timeout(DISCARD_TIME, reading).await;
 }
 
 /// Makes a request's share of the budget (in KiB) large enough for `bytes`.
