@@ -1,6 +1,5 @@
 """buildah builds and pushes, podman pulls and runs; both with storage of their own."""
 
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import pytest
 
 from harness import images
 from harness.images import write_layout
-from harness.process import needs, needs_root, refused, run
+from harness.process import needs, needs_root, refused, remove_tree, run
 
 RUN_HERE = ["--runtime", "runc", "--network=host", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096"]
 
@@ -43,14 +42,14 @@ def _tool(name, server, password):
 def buildah(server, password):
     tool = _tool("buildah", server, password)
     yield tool
-    shutil.rmtree(tool.storage, ignore_errors=True)
+    remove_tree(tool.storage)
 
 
 @pytest.fixture(scope="module")
 def podman(server, password):
     tool = _tool("podman", server, password)
     yield tool
-    shutil.rmtree(tool.storage, ignore_errors=True)
+    remove_tree(tool.storage)
 
 
 @pytest.mark.parametrize("format", ["oci", "docker"])

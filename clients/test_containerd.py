@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness import images
-from harness.process import Daemon, needs, needs_root, refused, run, wait_until
+from harness.process import Daemon, needs, needs_root, refused, remove_tree, run, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"
     call.user = ["--plain-http", "--user", f"AWS:{password}"]
     yield call
     daemon.stop()
-    shutil.rmtree(directory, ignore_errors=True)
+    remove_tree(directory)
 
 
 def digest_of(ctr, reference):

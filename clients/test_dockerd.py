@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness import images
-from harness.process import Daemon, needs, needs_root, refused, run, wait_until
+from harness.process import Daemon, needs, needs_root, refused, remove_tree, run, wait_until
 
 CLI = "/usr/bin/docker"  # Debian's, of the daemon's version; another docker may come first on the PATH
 
@@ -43,7 +43,7 @@ def docker(server, password):
     call("login", "-u", "AWS", "--password-stdin", server.host, input=password)
     yield call
     daemon.stop()
-    shutil.rmtree(directory, ignore_errors=True)
+    remove_tree(directory)
 
 
 def imported(docker, tmp_path, seed):

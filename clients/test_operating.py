@@ -147,7 +147,7 @@ def encrypted_transport(make_server):
 def test_self_signed_tls(encrypted_transport, tmp_path, layout):
     server, authority = encrypted_transport
     account = server.root_account()
-    assert str(authority) in server.output(), f"it must say how clients trust it:\n{server.output()}"
+    wait_until(lambda: str(authority) in server.output(), "the words on how clients come to trust it")
     ecr = client("ecr", server.endpoint, account, verify=str(authority))
     uri = ecr.create_repository(repositoryName="team/app")["repository"]["repositoryUri"]
     assert uri == f"{server.host}/team/app"

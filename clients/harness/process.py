@@ -74,6 +74,14 @@ def wait_until(condition, what, timeout=30.0, alive=None):
         pause.wait(0.02)
 
 
+def remove_tree(directory: Path):
+    """Removes a daemon's directory, whatever the daemon left mounted in it first."""
+    mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    for place in sorted((m for m in mounted if m.startswith(f"{directory}/")), reverse=True):
+        run("umount", "--lazy", place)
+    shutil.rmtree(directory)
+
+
 class Daemon:
     """A background program with its output in a file. Stopped by its own process id."""
 
