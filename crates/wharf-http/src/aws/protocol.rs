@@ -3,7 +3,7 @@
 //! Order of checks: signature, rate, input, permission, existence, meaning.
 
 use std::sync::OnceLock;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
@@ -13,11 +13,11 @@ use tracing::error;
 use uuid::Uuid;
 use wharf_iam::decision::Need;
 use wharf_registry::Caller;
-use wharf_types::Region;
+use wharf_types::{Region, Timestamp};
 
 use super::authentication::{LARGE, Verified, read_body, verify, verify_buffered};
 use super::operation::{Operation, Service, tables};
-use super::{Answer, AwsError, AwsRequest, Input, Vocabulary, query};
+use super::{Answer, AwsError, AwsRequest, Input, Vocabulary, WireError, query};
 use crate::audit::AuditRecord;
 use crate::metrics::Face;
 use crate::server::Peer;
@@ -88,23 +88,19 @@ where
     faces.metrics().request(notes.face, notes.operation, response.status().as_u16(), took);
     if faces.audit().is_on() {
         let user_agent = parts.headers.get(http::header::USER_AGENT).and_then(|value| value.to_str().ok());
-        let record = AuditRecord {
-            at,
-            source: notes.source,
-            event: notes.operation,
-            region: notes.region.as_ref().map_or("", Region::as_str),
-            address: peer.addr.ip(),
-            user_agent: user_agent.unwrap_or_default(),
-            request_id: &request_id,
-            identity: notes.caller.as_ref().map(|caller| &*caller.identity),
-            needs: &notes.needs,
-            status: response.status().as_u16(),
-            error: wire.as_ref().map(|wire| (wire.code, wire.message.as_str())),
-            took,
-        };
+        let ending = Ending { at, took, status: response.status(), error: wire.as_ref() };
+        let record = notes.record(&ending, &request_id, user_agent.unwrap_or_default(), peer);
         faces.audit().write(record).await;
     }
     response
+}
+
+/// How a call went.
+struct Ending<'a> {
+    at: Timestamp,
+    took: Duration,
+    status: StatusCode,
+    error: Option<&'a WireError>,
 }
 
 /// Finds out which service and operation is meant, and has it served.
@@ -212,6 +208,29 @@ impl Notes {
         self.face = service.face;
         self.source = service.event_source;
         self.vocabulary = service.vocabulary;
+    }
+
+    fn record<'a>(
+        &'a self,
+        ending: &Ending<'a>,
+        request_id: &'a str,
+        user_agent: &'a str,
+        peer: Peer,
+    ) -> AuditRecord<'a> {
+        AuditRecord {
+            at: ending.at,
+            source: self.source,
+            event: self.operation,
+            region: self.region.as_ref().map_or("", Region::as_str),
+            address: peer.addr.ip(),
+            user_agent,
+            request_id,
+            identity: self.caller.as_ref().map(|caller| &*caller.identity),
+            needs: &self.needs,
+            status: ending.status.as_u16(),
+            error: ending.error.map(|wire| (wire.code, wire.message.as_str())),
+            took: ending.took,
+        }
     }
 }
 
