@@ -48,7 +48,8 @@ async fn an_upload_goes_on_after_a_restart_wherever_it_stands() {
     for end in cuts {
         let at = depot.at("team/app");
         let chunk = range(start as u64, end as u64 - 1);
-        let progress = depot.registry.append_upload(&at, upload.id, chunk, body(&bytes[start..end])).await.unwrap();
+        let progress =
+            depot.registry.append_upload(&at, upload.id, chunk, body(&bytes[start..end])).await.unwrap();
         assert_eq!(progress.received, end as u64);
         depot.restart().await;
         let status = depot.registry.upload_status(&depot.at("team/app"), upload.id).await.unwrap();
@@ -94,10 +95,7 @@ async fn a_chunk_out_of_order_is_refused_and_changes_nothing() {
     let rest = Some(body(&bytes[200_000..]));
     depot.registry.finish_upload(&at, id, &[digest], range(200_000, 299_999), rest).await.unwrap();
     assert_eq!(depot.read(&at, &digest).await.unwrap(), bytes);
-    assert!(matches!(
-        depot.registry.upload_status(&at, id).await,
-        Err(RegistryError::UploadNotFound(_))
-    ));
+    assert!(matches!(depot.registry.upload_status(&at, id).await, Err(RegistryError::UploadNotFound(_))));
 }
 
 #[tokio::test]
@@ -118,7 +116,10 @@ async fn a_wrong_digest_leaves_nothing() {
         let unknown = depot.registry.stat_blob(&at, &Digest::sha256(&bytes)).await;
         assert!(matches!(unknown, Err(RegistryError::BlobUnknown(_))));
     }
-    assert_eq!((depot.uploads().await, depot.objects("live").await, depot.objects("writing").await), (0, 0, 0));
+    assert_eq!(
+        (depot.uploads().await, depot.objects("live").await, depot.objects("writing").await),
+        (0, 0, 0)
+    );
     assert_eq!(depot.objects("trashed").await, 0);
     assert!(depot.files().is_empty());
 }
@@ -141,7 +142,10 @@ async fn equal_content_is_kept_once_whoever_comes_first() {
             depot.registry.finish_upload(&one, a, &expected, None, None),
             depot.registry.finish_upload(&two, b, &expected, None, None)
         );
-        assert!(!first.unwrap().already_existed && !second.unwrap().already_existed, "each in its repository");
+        assert!(
+            !first.unwrap().already_existed && !second.unwrap().already_existed,
+            "each in its repository"
+        );
         assert!(depot.registry.put_blob(&one, digest, body(&bytes)).await.unwrap().already_existed);
         for at in [&one, &two] {
             assert_eq!(depot.read(at, &digest).await.unwrap(), bytes);
@@ -205,12 +209,17 @@ async fn finishing_again_gives_the_same_answer() {
     let other = depot.create("team/other").await;
     let digest = Digest::sha256(b"content");
     let id = depot.registry.start_upload(&at).await.unwrap().id;
-    let finish = |at| depot.registry.finish_upload(at, id, std::slice::from_ref(&digest), None, Some(body(b"content")));
+    let finish = |at| {
+        depot.registry.finish_upload(at, id, std::slice::from_ref(&digest), None, Some(body(b"content")))
+    };
     assert_eq!(finish(&at).await.unwrap().digest, digest);
     assert_eq!(finish(&at).await.unwrap().digest, digest);
     assert!(matches!(finish(&other).await, Err(RegistryError::UploadNotFound(_))));
     depot.registry.delete_blob(&at, &digest).await.unwrap();
-    assert!(matches!(finish(&at).await, Err(RegistryError::UploadNotFound(_))), "no claim about what is gone");
+    assert!(
+        matches!(finish(&at).await, Err(RegistryError::UploadNotFound(_))),
+        "no claim about what is gone"
+    );
 }
 
 #[tokio::test]
@@ -293,7 +302,10 @@ async fn pushes_are_refused_below_the_watermark_and_pulls_go_on() {
     assert!(matches!(depot.registry.start_upload(&at).await, Err(RegistryError::StorageFull)));
     let refused = depot.registry.put_blob(&at, Digest::sha256(b"x"), body(b"x")).await;
     assert!(matches!(refused, Err(RegistryError::StorageFull)));
-    assert!(matches!(depot.registry.stat_blob(&at, &Digest::sha256(b"x")).await, Err(RegistryError::BlobUnknown(_))));
+    assert!(matches!(
+        depot.registry.stat_blob(&at, &Digest::sha256(b"x")).await,
+        Err(RegistryError::BlobUnknown(_))
+    ));
 }
 
 /// Every call to the object store fails in turn, in every way; then the client tries again.
@@ -322,7 +334,11 @@ async fn whatever_call_of_the_object_store_fails_nothing_is_lost_or_left() {
             depot.clock.advance(Duration::from_secs(2 * 24 * 3600));
             let image = depot.image(&at, &[digest, kept], "v1").await.unwrap();
             depot.registry.collect(&()).await.unwrap();
-            assert_eq!((depot.files().len(), depot.uploads().await), (2, 0), "{fault:?} at call {nth}, {image}");
+            assert_eq!(
+                (depot.files().len(), depot.uploads().await),
+                (2, 0),
+                "{fault:?} at call {nth}, {image}"
+            );
             depot.assert_clean().await;
             if !struck {
                 break;

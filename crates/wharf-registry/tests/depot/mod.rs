@@ -14,10 +14,12 @@ use wharf_registry::{
 };
 use wharf_store::meta::testing::FaultPlan;
 use wharf_store::meta::{Meta, MetaError, SqliteOptions};
-use wharf_store::object::testing::{FaultyObjects, Faults};
+use wharf_store::object::testing::{Faults, FaultyObjects};
 use wharf_store::object::{DiskObjects, ObjectId};
 use wharf_store::seal::{DataKey, RootKey};
-use wharf_types::{ByteRange, Digest, Manifest, MediaType, Mutability, RegistryRef, RepositoryRef, Timestamp};
+use wharf_types::{
+    ByteRange, Digest, Manifest, MediaType, Mutability, RegistryRef, RepositoryRef, Timestamp,
+};
 
 pub const ACCOUNT: &str = "123456789012";
 pub type At = Authorized<RepositoryRef>;
