@@ -47,7 +47,12 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::AccessDenied`] with AWS's text for the first that is not. Existence is not looked at, so it
     /// cannot leak.
-    pub fn authorize<T>(&self, caller: &Caller, target: T, needs: &[Need]) -> Result<Authorized<T>, RegistryError> {
+    pub fn authorize<T>(
+        &self,
+        caller: &Caller,
+        target: T,
+        needs: &[Need],
+    ) -> Result<Authorized<T>, RegistryError> {
         wharf_iam::decision::authorize(&caller.identity, needs)?;
         Ok(Authorized { target, caller: caller.clone() })
     }

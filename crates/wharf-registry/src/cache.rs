@@ -32,7 +32,10 @@ where
 
     /// At most `capacity` bytes as `weigh` counts them.
     pub(crate) fn weighed(capacity: u64, weigh: impl Fn(&K, &V) -> u32 + Send + Sync + 'static) -> Self {
-        Self { entries: Cache::builder().max_capacity(capacity).weigher(weigh).build(), changes: AtomicU64::new(0) }
+        Self {
+            entries: Cache::builder().max_capacity(capacity).weigher(weigh).build(),
+            changes: AtomicU64::new(0),
+        }
     }
 
     pub(crate) fn get(&self, key: &K) -> Option<V> {

@@ -67,7 +67,11 @@ mod tests {
             r#"{{"schemaVersion":2,"mediaType":"{media_type}","config":{{"mediaType":"{config}","size":1}},
                "layers":[{{"mediaType":"{layer}","size":2}}]}}"#
         ));
-        StoredManifest { digest: Digest::sha256(&bytes), media_type: MediaType::parse(media_type).unwrap(), bytes }
+        StoredManifest {
+            digest: Digest::sha256(&bytes),
+            media_type: MediaType::parse(media_type).unwrap(),
+            bytes,
+        }
     }
 
     fn accept(types: &[&str]) -> Vec<MediaType> {

@@ -29,7 +29,8 @@ impl Registry {
     /// Seals the place after which the next page of `query` begins.
     pub(crate) fn seal_page(&self, query: &[&str], after: Vec<String>) -> Result<String, RegistryError> {
         let cursor = Cursor { query: fingerprint(query), after };
-        let bytes = serde_json::to_vec(&cursor).map_err(|error| RegistryError::Internal(error.to_string()))?;
+        let bytes =
+            serde_json::to_vec(&cursor).map_err(|error| RegistryError::Internal(error.to_string()))?;
         self.inner.sealers.page.seal(&bytes).map_err(|error| RegistryError::Internal(error.to_string()))
     }
 

@@ -27,7 +27,9 @@ impl Registry {
         let mut rows = self
             .inner
             .meta
-            .read(move |tx| manifests::page_referrers(tx, repository_id, &subject, &types, status, &after, limit + 1))
+            .read(move |tx| {
+                manifests::page_referrers(tx, repository_id, &subject, &types, status, &after, limit + 1)
+            })
             .await?;
         let more = rows.len() > limit;
         rows.truncate(limit);
@@ -41,14 +43,16 @@ impl Registry {
                 let annotations = row.annotations.as_deref().unwrap_or("{}");
                 Ok(Referrer {
                     digest: stored("digest", &row.digest)?,
-                    media_type: MediaType::parse(&row.media_type)
-                        .ok_or_else(|| RegistryError::Internal(format!("stored media type {:?}", row.media_type)))?,
+                    media_type: MediaType::parse(&row.media_type).ok_or_else(|| {
+                        RegistryError::Internal(format!("stored media type {:?}", row.media_type))
+                    })?,
                     artifact_type: row.artifact_type,
                     size: u64::try_from(row.size).unwrap_or_default(),
                     annotations: serde_json::from_str(annotations)
                         .map_err(|error| RegistryError::Internal(format!("stored annotations: {error}")))?,
-                    status: ImageStatus::parse(&row.status)
-                        .ok_or_else(|| RegistryError::Internal(format!("stored image status {:?}", row.status)))?,
+                    status: ImageStatus::parse(&row.status).ok_or_else(|| {
+                        RegistryError::Internal(format!("stored image status {:?}", row.status))
+                    })?,
                 })
             })
             .collect::<Result<_, RegistryError>>()?;

@@ -168,7 +168,10 @@ impl Registry {
     pub async fn ready(&self) -> Result<(), RegistryError> {
         self.inner
             .meta
-            .read(|tx| tx.query_one("SELECT id FROM deployment", &[], |row| row.get::<String>(0)).map_err(RegistryError::from))
+            .read(|tx| {
+                tx.query_one("SELECT id FROM deployment", &[], |row| row.get::<String>(0))
+                    .map_err(RegistryError::from)
+            })
             .await?;
         self.inner.objects.free_space().await?;
         Ok(())

@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use wharf_store::meta::repositories::{self, NewRepositoryRow, RepositoryRow};
 use wharf_store::meta::{MetaError, Tx};
-use wharf_types::{Mutability, RegistryRef, RepositoryKind, RepositoryName, RepositoryRef, TagFilter, Timestamp};
+use wharf_types::{
+    Mutability, RegistryRef, RepositoryKind, RepositoryName, RepositoryRef, TagFilter, Timestamp,
+};
 
 use crate::cache::CoherentCache;
 use crate::tags::check_resource_tags;
 use crate::uninterrupted::uninterrupted;
 use crate::{
-    Authorized, Encryption, EncryptionType, KeyDomain, NewRepository, Page, PageRequest, Registry, RegistryError, Repository,
+    Authorized, Encryption, EncryptionType, KeyDomain, NewRepository, Page, PageRequest, Registry,
+    RegistryError, Repository,
 };
 
 /// How many repositories are remembered; each takes some 300 bytes.
@@ -80,7 +83,10 @@ impl Registry {
     }
 
     /// The repository, if it exists.
-    pub(crate) async fn find_repository(&self, name: &RepositoryRef) -> Result<Option<Arc<Repository>>, RegistryError> {
+    pub(crate) async fn find_repository(
+        &self,
+        name: &RepositoryRef,
+    ) -> Result<Option<Arc<Repository>>, RegistryError> {
         if let Some(known) = self.cached_repository(name) {
             return Ok(Some(known));
         }
@@ -121,7 +127,8 @@ impl Registry {
             .meta
             .read(move |tx| repositories::page(tx, &wanted[0], &wanted[1], "private", &after, limit + 1))
             .await?;
-        let mut items = rows.into_iter().map(|row| from_row(row).map(Arc::new)).collect::<Result<Vec<_>, _>>()?;
+        let mut items =
+            rows.into_iter().map(|row| from_row(row).map(Arc::new)).collect::<Result<Vec<_>, _>>()?;
         let next = match items.len() > limit {
             true => {
                 items.truncate(limit);
@@ -278,7 +285,8 @@ fn filters_text(mutability: &Mutability) -> String {
 /// Reads a mutability setting back.
 pub(crate) fn stored_mutability(name: &str, exclusions: &str) -> Result<Mutability, RegistryError> {
     let damaged = |text: String| RegistryError::Internal(format!("stored tag mutability: {text}"));
-    let filters: Vec<String> = serde_json::from_str(exclusions).map_err(|error| damaged(error.to_string()))?;
+    let filters: Vec<String> =
+        serde_json::from_str(exclusions).map_err(|error| damaged(error.to_string()))?;
     let filters: Result<Vec<_>, _> = filters.iter().map(|text| TagFilter::parse(text)).collect();
     Mutability::new(name, filters.map_err(|error| damaged(error.to_string()))?)
         .map_err(|error| damaged(error.to_string()))

@@ -16,14 +16,19 @@ const MOST_TAGS: usize = 50;
 pub(crate) fn check_resource_tags(tags: &[(String, String)]) -> Result<(), RegistryError> {
     let mut keys = BTreeSet::new();
     for (key, value) in tags {
-        let refuse = |why: &str| Err(RegistryError::InvalidTagParameter(format!("Invalid tag '{key}': {why}")));
+        let refuse =
+            |why: &str| Err(RegistryError::InvalidTagParameter(format!("Invalid tag '{key}': {why}")));
         if !(1..=128).contains(&key.chars().count()) {
             return refuse("a tag key has 1 to 128 characters");
         }
         if value.chars().count() > 256 {
             return refuse("a tag value has at most 256 characters");
         }
-        if !key.chars().chain(value.chars()).all(|c| c.is_alphanumeric() || c == ' ' || "_.:/=+-@".contains(c)) {
+        if !key
+            .chars()
+            .chain(value.chars())
+            .all(|c| c.is_alphanumeric() || c == ' ' || "_.:/=+-@".contains(c))
+        {
             return refuse("only letters, digits, spaces and _.:/=+-@ are allowed");
         }
         if key.get(..4).is_some_and(|prefix| prefix.eq_ignore_ascii_case("aws:")) {
@@ -67,7 +72,11 @@ impl Registry {
     }
 
     /// Removes tags by key; keys that are not there are ignored.
-    pub async fn untag_resource(&self, at: &Authorized<RepositoryRef>, keys: &[String]) -> Result<(), RegistryError> {
+    pub async fn untag_resource(
+        &self,
+        at: &Authorized<RepositoryRef>,
+        keys: &[String],
+    ) -> Result<(), RegistryError> {
         let repository = self.repository(at).await?;
         let keys = keys.to_vec();
         self.inner
@@ -101,7 +110,9 @@ mod tests {
         let tag = |key: &str, value: &str| vec![(key.to_owned(), value.to_owned())];
         assert!(check_resource_tags(&tag("team", "a b/c=d")).is_ok());
         assert!(check_resource_tags(&tag("team", "")).is_ok());
-        for (key, value) in [("", "x"), ("aws:x", "y"), ("AWS:x", "y"), ("a\"", "y"), ("a", "<"), (&"k".repeat(129), "")] {
+        for (key, value) in
+            [("", "x"), ("aws:x", "y"), ("AWS:x", "y"), ("a\"", "y"), ("a", "<"), (&"k".repeat(129), "")]
+        {
             let error = check_resource_tags(&tag(key, value)).unwrap_err();
             assert!(matches!(error, RegistryError::InvalidTagParameter(_)), "{key:?}");
         }

@@ -5,7 +5,8 @@ mod house;
 
 use house::{House, image_of, index_of};
 use wharf_registry::{
-    ImageFailureCode, ImageFilter, ImageId, ImageStatus, PageRequest, PutImage, Quotas, RegistryError, TagStatus,
+    ImageFailureCode, ImageFilter, ImageId, ImageStatus, PageRequest, PutImage, Quotas, RegistryError,
+    TagStatus,
 };
 use wharf_types::{Digest, Mutability, Reference, TagFilter};
 
@@ -111,7 +112,8 @@ async fn deleting_by_tag_and_by_digest() {
     let two = house.push(&at, "two", Some("c")).await;
     house.push(&at, "two", Some("d")).await;
 
-    let (deleted, failures) = house.registry.delete_images(&at, &[by_tag("a"), by_tag("nope")]).await.unwrap();
+    let (deleted, failures) =
+        house.registry.delete_images(&at, &[by_tag("a"), by_tag("nope")]).await.unwrap();
     assert_eq!(deleted.len(), 1);
     assert_eq!(failures[0].code, ImageFailureCode::ImageNotFound);
     assert!(house.registry.describe_images_by_id(&at, &[by_digest(&one)]).await.is_ok());
@@ -127,7 +129,8 @@ async fn deleting_by_tag_and_by_digest() {
 
     let (deleted, _) = house.registry.delete_images(&at, &[by_digest(&two)]).await.unwrap();
     assert_eq!(deleted.len(), 2, "one entry per tag");
-    let refused = house.registry.get_manifest(&at, &Reference::Tag("c".parse().unwrap()), &[]).await.unwrap_err();
+    let refused =
+        house.registry.get_manifest(&at, &Reference::Tag("c".parse().unwrap()), &[]).await.unwrap_err();
     assert!(matches!(refused, RegistryError::ManifestUnknown));
 }
 
@@ -157,7 +160,9 @@ async fn pages_show_everything_once() {
         house.push(&at, &n.to_string(), (n % 2 == 0).then_some(tag.as_str())).await;
     }
     house.push(&at, "0", Some("again")).await;
-    for (tags, entries, images) in [(TagStatus::Any, 8, 7), (TagStatus::Tagged, 5, 4), (TagStatus::Untagged, 3, 3)] {
+    for (tags, entries, images) in
+        [(TagStatus::Any, 8, 7), (TagStatus::Tagged, 5, 4), (TagStatus::Untagged, 3, 3)]
+    {
         let filter = ImageFilter { tags, status: Some(ImageStatus::Active) };
         let (mut token, mut seen) = (None, Vec::new());
         loop {
@@ -183,7 +188,8 @@ async fn pages_show_everything_once() {
     }
     // A token of one query is none of another, and junk is refused.
     let first = house.registry.list_images(&at, ImageFilter::default(), page(1, None)).await.unwrap();
-    let refused = house.registry.describe_images(&at, ImageFilter::default(), page(1, first.next)).await.unwrap_err();
+    let refused =
+        house.registry.describe_images(&at, ImageFilter::default(), page(1, first.next)).await.unwrap_err();
     assert!(matches!(refused, RegistryError::InvalidParameter { member: "nextToken", .. }));
     let refused = house.registry.list_images(&at, ImageFilter::default(), page(1, Some("x".into()))).await;
     assert!(refused.is_err());
@@ -206,7 +212,8 @@ async fn sizes_types_and_referrers_are_told() {
     assert_eq!(found.items.len(), 1);
     assert_eq!(found.items[0].digest, signature.digest);
     assert_eq!(found.items[0].annotations["by"], "test");
-    let none = house.registry.list_referrers(&at, &image, &["a/b".into()], None, page(10, None)).await.unwrap();
+    let none =
+        house.registry.list_referrers(&at, &image, &["a/b".into()], None, page(10, None)).await.unwrap();
     assert!(none.items.is_empty());
     let none = house.registry.list_referrers(&at, &index, &[], None, page(10, None)).await.unwrap();
     assert!(none.items.is_empty());

@@ -9,7 +9,10 @@ use wharf_types::{Digest, Reference, RepositoryRef, Tag};
 use super::{Asked, Deleted, asked, failure, mismatch, not_found};
 use crate::repositories::{from_row, hold_repository, stored};
 use crate::uninterrupted::uninterrupted;
-use crate::{Authorized, Dialect, ImageFailure, ImageFailureCode, ImageId, ImageRef, Registry, RegistryError, Repository};
+use crate::{
+    Authorized, Dialect, ImageFailure, ImageFailureCode, ImageId, ImageRef, Registry, RegistryError,
+    Repository,
+};
 
 /// Manifests of a deleted repository that one transaction drops.
 const BATCH: usize = 100;
@@ -208,7 +211,12 @@ fn untag(tx: &mut Tx<'_>, repository: &Repository, tag: &Tag) -> Result<Fate, Re
     Ok(Fate::Removed(vec![ImageRef { digest: stored("digest", &text)?, tag: Some(tag.clone()) }]))
 }
 
-fn delete_both(tx: &mut Tx<'_>, repository: &Repository, digest: Digest, tag: &Tag) -> Result<Fate, RegistryError> {
+fn delete_both(
+    tx: &mut Tx<'_>,
+    repository: &Repository,
+    digest: Digest,
+    tag: &Tag,
+) -> Result<Fate, RegistryError> {
     match tags::find(tx, repository.id, tag.as_str())? {
         Some(current) if current == digest.to_string() => delete_tag(tx, repository, tag),
         Some(_) => Ok(Fate::Mismatch),
@@ -218,7 +226,11 @@ fn delete_both(tx: &mut Tx<'_>, repository: &Repository, digest: Digest, tag: &T
 }
 
 /// Removes an image that no index names, leaving a tombstone; answers which tags it had.
-fn remove_image(tx: &mut Tx<'_>, repository: &Repository, digest: &str) -> Result<Vec<String>, RegistryError> {
+fn remove_image(
+    tx: &mut Tx<'_>,
+    repository: &Repository,
+    digest: &str,
+) -> Result<Vec<String>, RegistryError> {
     let id = repository.id;
     let Some((row, sealed)) = manifests::find_sealed(tx, id, digest)? else { return Ok(Vec::new()) };
     let names = tags::remove_of(tx, id, digest)?;

@@ -11,8 +11,8 @@ use super::{Asked, StoredManifest, asked, failure, mismatch, not_found};
 use crate::convert::convert;
 use crate::repositories::stored;
 use crate::{
-    Authorized, Image, ImageFailure, ImageFailureCode, ImageId, ImageRef, ImageStatus, Registry, RegistryError,
-    Repository,
+    Authorized, Image, ImageFailure, ImageFailureCode, ImageId, ImageRef, ImageStatus, Registry,
+    RegistryError, Repository,
 };
 
 impl Registry {

@@ -9,8 +9,8 @@ use wharf_types::{MediaType, RepositoryRef, Tag, Timestamp};
 use super::{Asked, asked};
 use crate::repositories::stored;
 use crate::{
-    Authorized, ImageDetail, ImageFailureCode, ImageFilter, ImageId, ImageRef, ImageStatus, Page, PageRequest,
-    Registry, RegistryError, TagStatus,
+    Authorized, ImageDetail, ImageFailureCode, ImageFilter, ImageId, ImageRef, ImageStatus, Page,
+    PageRequest, Registry, RegistryError, TagStatus,
 };
 
 impl ImageFilter {
@@ -87,7 +87,9 @@ impl Registry {
             .read(move |tx| {
                 let rows = manifests::page(tx, repository_id, &after, tagged, status, limit + 1)?;
                 let names = match (rows.first(), rows.last()) {
-                    (Some(first), Some(last)) => tags::of_range(tx, repository_id, &first.digest, &last.digest)?,
+                    (Some(first), Some(last)) => {
+                        tags::of_range(tx, repository_id, &first.digest, &last.digest)?
+                    }
                     _ => Vec::new(),
                 };
                 Ok::<_, RegistryError>((rows, names))

@@ -91,7 +91,12 @@ impl Registry {
     }
 
     /// Whether the put would change nothing: told without a write, since most pushes of CI repeat an image.
-    fn is_there(&self, repository: &Repository, digest: Digest, wanted: &[Tag]) -> Result<bool, RegistryError> {
+    fn is_there(
+        &self,
+        repository: &Repository,
+        digest: Digest,
+        wanted: &[Tag],
+    ) -> Result<bool, RegistryError> {
         let text = digest.to_string();
         self.inner.meta.read_now(|tx| {
             let row = manifests::find(tx, repository.id, &text)?;
@@ -221,7 +226,10 @@ fn insert(tx: &mut Tx<'_>, work: &Work) -> Result<(), RegistryError> {
     manifests::link_blobs(tx, id, &work.row.digest, &work.foreign_blobs)?;
     let (missing, largest) = manifests::link_children(tx, id, &work.row.digest, &work.children)?;
     if !missing.is_empty() {
-        return Err(RegistryError::ReferencedImagesNotFound(work.repository.name.clone(), digests(&missing)?));
+        return Err(RegistryError::ReferencedImagesNotFound(
+            work.repository.name.clone(),
+            digests(&missing)?,
+        ));
     }
     if !work.children.is_empty() {
         manifests::set_content_size(tx, id, &work.row.digest, largest)?;

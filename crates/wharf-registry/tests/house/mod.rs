@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use wharf_iam::decision::{Identity, Need};
 use wharf_registry::{
-    Authorized, BodyStream, Caller, Clock, EncryptionType, NewRepository, Options, PutImage, PutOutcome, Registry,
-    RegistryError,
+    Authorized, BodyStream, Caller, Clock, EncryptionType, NewRepository, Options, PutImage, PutOutcome,
+    Registry, RegistryError,
 };
 use wharf_store::meta::{Meta, SqliteOptions};
 use wharf_store::object::{DiskObjects, ObjectStore};
@@ -80,7 +80,12 @@ impl House {
     }
 
     /// Pushes the blobs of an image and gives its manifest.
-    pub async fn image(&self, at: &Authorized<RepositoryRef>, text: &str, subject: Option<Digest>) -> Manifest {
+    pub async fn image(
+        &self,
+        at: &Authorized<RepositoryRef>,
+        text: &str,
+        subject: Option<Digest>,
+    ) -> Manifest {
         let config = self.blob(at, format!("config of {text}").as_bytes()).await;
         let layer = self.blob(at, format!("layer of {text}").as_bytes()).await;
         image_of(config, &[layer], subject)
@@ -105,10 +110,12 @@ impl House {
 
 async fn open(dir: &tempfile::TempDir, options: &Options, clock: &Clock, root: &DataKey) -> Registry {
     let Clock::Manual(now) = clock.clone() else { panic!("tests set the time") };
-    let sqlite = SqliteOptions { clock: Arc::new(move || now.load(Ordering::SeqCst)), ..SqliteOptions::default() };
+    let sqlite =
+        SqliteOptions { clock: Arc::new(move || now.load(Ordering::SeqCst)), ..SqliteOptions::default() };
     let meta = Meta::open_sqlite(&dir.path().join("meta.db"), sqlite).unwrap();
-    let objects: Arc<dyn ObjectStore> = Arc::new(DiskObjects::open_dir(&dir.path().join("objects")).unwrap());
-    let registry = Registry::open(options.clone(), clock.clone(), meta, objects, RootKey::from_key(root)).await.unwrap();
+    let objects: Arc<dyn ObjectStore> = Arc::new(DiskObjects::open_dir(dir.path().join("objects")).unwrap());
+    let registry =
+        Registry::open(options.clone(), clock.clone(), meta, objects, RootKey::from_key(root)).await.unwrap();
     registry.ensure_default_account().await.unwrap();
     registry
 }
@@ -121,10 +128,17 @@ pub fn body(content: &[u8]) -> BodyStream {
 pub fn image_of(config: Digest, layers: &[Digest], subject: Option<Digest>) -> Manifest {
     let layers: Vec<String> = layers
         .iter()
-        .map(|layer| format!(r#"{{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"{layer}","size":20}}"#))
+        .map(|layer| {
+            format!(
+                r#"{{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"{layer}","size":20}}"#
+            )
+        })
         .collect();
     let subject = subject.map_or(String::new(), |digest| {
-        format!(r#","subject":{{"mediaType":"{}","digest":"{digest}","size":7}},"annotations":{{"by":"test"}}"#, MediaType::OCI_MANIFEST)
+        format!(
+            r#","subject":{{"mediaType":"{}","digest":"{digest}","size":7}},"annotations":{{"by":"test"}}"#,
+            MediaType::OCI_MANIFEST
+        )
     });
     parse(format!(
         r#"{{"schemaVersion":2,"mediaType":"{}","config":{{"mediaType":"{}","digest":"{config}","size":10}},"layers":[{}]{subject}}}"#,
@@ -137,7 +151,9 @@ pub fn image_of(config: Digest, layers: &[Digest], subject: Option<Digest>) -> M
 pub fn index_of(children: &[Digest]) -> Manifest {
     let children: Vec<String> = children
         .iter()
-        .map(|child| format!(r#"{{"mediaType":"{}","digest":"{child}","size":300}}"#, MediaType::OCI_MANIFEST))
+        .map(|child| {
+            format!(r#"{{"mediaType":"{}","digest":"{child}","size":300}}"#, MediaType::OCI_MANIFEST)
+        })
         .collect();
     parse(format!(
         r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[{}]}}"#,

@@ -154,7 +154,8 @@ pub fn link_blobs(
             placeholders(2, part.len()),
             tx.dialect().for_key_share(),
         );
-        let held: Vec<String> = tx.query_all_dynamic(&sql, &with_list(&[&repository_id], part), |row| row.get(0))?;
+        let held: Vec<String> =
+            tx.query_all_dynamic(&sql, &with_list(&[&repository_id], part), |row| row.get(0))?;
         missing.extend(part.iter().filter(|digest| held.binary_search(digest).is_err()).cloned());
         if held.is_empty() {
             continue;
@@ -192,11 +193,15 @@ pub fn link_children(
             placeholders(2, part.len()),
             tx.dialect().for_key_share(),
         );
-        let held: Vec<(String, i64)> = tx
-            .query_all_dynamic(&sql, &with_list(&[&repository_id], part), |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let held: Vec<(String, i64)> =
+            tx.query_all_dynamic(&sql, &with_list(&[&repository_id], part), |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })?;
         largest = held.iter().map(|(_, size)| *size).chain([largest]).max().unwrap_or(largest);
         missing.extend(
-            part.iter().filter(|digest| held.binary_search_by(|(held, _)| held.cmp(digest)).is_err()).cloned(),
+            part.iter()
+                .filter(|digest| held.binary_search_by(|(held, _)| held.cmp(digest)).is_err())
+                .cloned(),
         );
         for (child, _) in &held {
             tx.execute(
@@ -209,7 +214,12 @@ pub fn link_children(
 }
 
 /// Corrects the content size of an index, which is known once its children are.
-pub fn set_content_size(tx: &mut Tx<'_>, repository_id: i64, digest: &str, size: i64) -> Result<(), MetaError> {
+pub fn set_content_size(
+    tx: &mut Tx<'_>,
+    repository_id: i64,
+    digest: &str,
+    size: i64,
+) -> Result<(), MetaError> {
     tx.execute(
         "UPDATE manifests SET content_size = $3 WHERE repository_id = $1 AND digest = $2",
         &[&repository_id, &digest, &size],
@@ -263,7 +273,8 @@ pub fn page(
     status: Option<&str>,
     limit: usize,
 ) -> Result<Vec<ManifestRow>, MetaError> {
-    const COLUMNS: &str = "m.digest, m.media_type, m.artifact_type, m.subject, m.annotations, m.size, m.content_size,
+    const COLUMNS: &str =
+        "m.digest, m.media_type, m.artifact_type, m.subject, m.annotations, m.size, m.content_size,
          m.status, m.pushed_at, m.pulled_at, m.archived_at, m.activated_at";
     const HAS_TAG: &str = "EXISTS (SELECT 1 FROM tags t WHERE t.repository_id = $1 AND t.digest = m.digest)";
     let tagged = match tagged {

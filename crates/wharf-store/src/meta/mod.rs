@@ -6,25 +6,25 @@
 
 pub mod accounts;
 pub mod blobs;
-pub mod objects;
-pub mod tombstones;
-pub mod uploads;
 pub mod dialect;
-pub mod manifests;
-pub mod repositories;
-pub mod tags;
 mod error;
 pub mod keys;
 pub mod kms;
+pub mod manifests;
 mod migrate;
+pub mod objects;
 pub mod pull_time;
 mod readers;
+pub mod repositories;
 pub mod scrub;
 pub mod settings;
 mod sqlite;
 mod stats;
+pub mod tags;
 pub mod testing;
+pub mod tombstones;
 mod tx;
+pub mod uploads;
 mod value;
 mod writer;
 

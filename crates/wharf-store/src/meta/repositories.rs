@@ -90,7 +90,10 @@ pub fn find(
 
 /// Locks a repository against deletion for the rest of the transaction, and tells whether it is still there.
 pub fn hold(tx: &mut Tx<'_>, id: i64) -> Result<bool, MetaError> {
-    let sql = format!("SELECT id FROM repositories WHERE id = $1 AND kind <> 'deleted'{}", tx.dialect().for_key_share());
+    let sql = format!(
+        "SELECT id FROM repositories WHERE id = $1 AND kind <> 'deleted'{}",
+        tx.dialect().for_key_share()
+    );
     Ok(tx.query_opt_dynamic(&sql, &[&id], |row| row.get::<i64>(0))?.is_some())
 }
 
@@ -193,7 +196,12 @@ pub fn insert(tx: &mut Tx<'_>, new: &NewRepositoryRow) -> Result<i64, MetaError>
 }
 
 /// Changes tag mutability. Answers whether the repository was there.
-pub fn set_mutability(tx: &mut Tx<'_>, id: i64, mutability: &str, exclusions: &str) -> Result<bool, MetaError> {
+pub fn set_mutability(
+    tx: &mut Tx<'_>,
+    id: i64,
+    mutability: &str,
+    exclusions: &str,
+) -> Result<bool, MetaError> {
     let changed = tx.execute(
         "UPDATE repositories
          SET mutability = $2, exclusions = $3
@@ -225,7 +233,9 @@ pub fn count_images(tx: &mut Tx<'_>, id: i64, change: i64) -> Result<u64, MetaEr
 
 /// Whether the repository holds any image.
 pub fn has_images(tx: &mut Tx<'_>, id: i64) -> Result<bool, MetaError> {
-    let found = tx.query_opt("SELECT 1 FROM manifests WHERE repository_id = $1 LIMIT 1", &[&id], |row| row.get::<i64>(0))?;
+    let found = tx.query_opt("SELECT 1 FROM manifests WHERE repository_id = $1 LIMIT 1", &[&id], |row| {
+        row.get::<i64>(0)
+    })?;
     Ok(found.is_some())
 }
 

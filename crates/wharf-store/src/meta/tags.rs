@@ -72,7 +72,12 @@ pub fn of_range(
 }
 
 /// A page of the tags of active images, in order of name, after `after` (exclusive).
-pub fn page(tx: &mut Tx<'_>, repository_id: i64, after: &str, limit: usize) -> Result<Vec<String>, MetaError> {
+pub fn page(
+    tx: &mut Tx<'_>,
+    repository_id: i64,
+    after: &str,
+    limit: usize,
+) -> Result<Vec<String>, MetaError> {
     tx.query_all(
         "SELECT t.name
          FROM tags t
@@ -124,5 +129,7 @@ pub fn page_images(
              LIMIT $5"
         }
     };
-    tx.query_all(sql, &[&repository_id, &after.0, &after.1, &status, &limit], |row| Ok((row.get(0)?, row.get(1)?)))
+    tx.query_all(sql, &[&repository_id, &after.0, &after.1, &status, &limit], |row| {
+        Ok((row.get(0)?, row.get(1)?))
+    })
 }
