@@ -72,12 +72,13 @@ fn large_bodies_are_allowed_where_they_are_needed_only() {
 }
 
 #[test]
-fn the_readme_s_table_names_every_operation() {
+fn the_readme_s_table_names_every_operation_of_ecr_and_what_is_built_of_the_others() {
     let table = operations_markdown();
     for service in tables() {
         for operation in service.operations {
             let row = format!("| {} | `{}` | ", service.name, operation.name);
-            assert_eq!(table.matches(&row).count(), 1, "{row}");
+            let listed = service.name == "ecr" || operation.is_built();
+            assert_eq!(table.matches(&row).count(), usize::from(listed), "{row}");
         }
     }
     assert!(table.contains("| ecr | `ListImageReferrers` | `ecr:BatchGetImage` | yes |"), "{table}");
