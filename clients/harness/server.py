@@ -50,11 +50,14 @@ class Server:
         self.endpoint = None
         self._said = []
         self._listening = threading.Event()
+        self._reader = None
 
     # -- running
 
     def start(self, listen="127.0.0.1:0"):
         assert self.process is None or self.process.poll() is not None, "already running"
+        if self._reader is not None:
+            self._reader.join()  # its last word would be taken for the next process's
         self._listening.clear()
         self.endpoint = None
         command = [program(), "serve", "--data-dir", self.data_dir, "--listen", listen, *self.arguments]
