@@ -1,6 +1,6 @@
 //! `wharf serve`: from settings to a drained server.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -71,7 +71,11 @@ async fn run(
             background.spawn(files.watch(shutdown.clone()));
         }
     }
-    announce(settings, app, &address, tls.as_ref())?;
+    // Whoever read the first line may have gone, as `head -1` does. That is no reason to stop.
+    if let Err(error) = announce(settings, app, &address, tls.as_ref()) {
+        warn!(%error, "nobody reads standard output");
+    }
+    info!(address = %address.listening, scheme = address.scheme, "serving");
     // Not awaited: it waits for a second signal until the process ends.
     tokio::spawn(signals.wait(shutdown.clone()));
     let faces = Arc::new(faces);
@@ -100,7 +104,7 @@ async fn stop_being_ready(faces: Arc<Faces>, shutdown: CancellationToken) {
 }
 
 /// Says that it serves, alone on its line, and on a first start how to go on.
-fn announce(settings: &Settings, app: &App, address: &Address, tls: Option<&Tls>) -> anyhow::Result<()> {
+fn announce(settings: &Settings, app: &App, address: &Address, tls: Option<&Tls>) -> io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "listening on {}", address.url())?;
     if let Some(credentials) = &app.first_key {
@@ -111,9 +115,7 @@ fn announce(settings: &Settings, app: &App, address: &Address, tls: Option<&Tls>
     if let Some(authority) = tls.and_then(|tls| tls.authority.as_ref()) {
         write!(out, "{}", welcome::trust(authority.certificate_path(), address))?;
     }
-    out.flush()?;
-    info!(address = %address.listening, scheme = address.scheme, "serving");
-    Ok(())
+    out.flush()
 }
 
 /// The address to listen on, if it may be listened on.

@@ -1,8 +1,9 @@
 //! Starting, owning a data directory, stopping.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Command, Stdio};
 
 use crate::server::{Server, outcome, succeeds, wharf};
 
@@ -77,4 +78,18 @@ fn plain_http_stays_on_the_machine_unless_told() {
     assert_eq!(code, 1);
     assert!(stderr.contains("--insecure-plain-http"), "{stderr}");
     assert!(!data.exists(), "a refused start left something behind");
+}
+
+#[test]
+fn a_server_goes_on_when_nobody_reads_what_it_says() {
+    let parent = tempfile::tempdir().unwrap();
+    let data = parent.path().join("data");
+    let mut command = wharf(&data, &["serve", "--listen", "127.0.0.1:0", "--log-level", "info"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let log = BufReader::new(child.stderr.take().unwrap());
+    let mut lines = log.lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("serving")), "it ended instead of serving");
+    let stopped = Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    assert!(stopped.success() && child.wait().unwrap().success(), "{:?}", lines.collect::<Vec<_>>());
 }
