@@ -1,12 +1,12 @@
 //! A cache that a committed change can never be hidden by.
 //!
 //! The race to win: a reader reads the old row, a writer commits and invalidates, the reader then stores what it
-//! read. So a reader takes a ticket first, stores, and looks at the ticket again: had any writer moved it meanwhile,
-//! the reader takes its entry out again. A writer moves the ticket before it invalidates, so one of the two always
-//! removes the stale entry; and a writer is done before it answers its client.
+//! read. So a reader takes a ticket before it reads; storing looks at the ticket and inserts under a shared lock, and a
+//! writer moves the ticket and invalidates under the exclusive one. A reader that was overtaken stores nothing, not
+//! for a moment: another request could meet it in that moment. A writer is done before it answers its client.
 
 use std::hash::Hash;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock};
 
 use moka::sync::Cache;
 
@@ -17,7 +17,7 @@ pub(crate) struct Ticket(u64);
 /// A bounded map from names to committed facts.
 pub(crate) struct CoherentCache<K, V> {
     entries: Cache<K, V>,
-    changes: AtomicU64,
+    changes: RwLock<u64>,
 }
 
 impl<K, V> CoherentCache<K, V>
@@ -27,14 +27,14 @@ where
 {
     /// At most `capacity` entries.
     pub(crate) fn new(capacity: u64) -> Self {
-        Self { entries: Cache::new(capacity), changes: AtomicU64::new(0) }
+        Self { entries: Cache::new(capacity), changes: RwLock::new(0) }
     }
 
     /// At most `capacity` bytes as `weigh` counts them.
     pub(crate) fn weighed(capacity: u64, weigh: impl Fn(&K, &V) -> u32 + Send + Sync + 'static) -> Self {
         Self {
             entries: Cache::builder().max_capacity(capacity).weigher(weigh).build(),
-            changes: AtomicU64::new(0),
+            changes: RwLock::new(0),
         }
     }
 
@@ -44,25 +44,29 @@ where
 
     /// Taken before the read whose result [`fill`](Self::fill) stores.
     pub(crate) fn ticket(&self) -> Ticket {
-        Ticket(self.changes.load(Ordering::SeqCst))
+        Ticket(*self.changes.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(crate) fn fill(&self, ticket: Ticket, key: &K, value: V) {
-        self.entries.insert(key.clone(), value);
-        if self.changes.load(Ordering::SeqCst) != ticket.0 {
-            self.entries.invalidate(key);
+        let changes = self.changes.read().unwrap_or_else(PoisonError::into_inner);
+        if *changes == ticket.0 {
+            self.entries.insert(key.clone(), value);
         }
     }
 
     /// Called after a change of `key` has committed and before its client is answered.
     pub(crate) fn invalidate(&self, key: &K) {
-        self.changes.fetch_add(1, Ordering::SeqCst);
+        let mut changes = self.changes.write().unwrap_or_else(PoisonError::into_inner);
+        *changes += 1;
         self.entries.invalidate(key);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering::SeqCst;
+    use std::sync::atomic::{AtomicBool, AtomicU64};
+
     use super::*;
 
     #[test]
@@ -76,5 +80,31 @@ mod tests {
         assert_eq!(cache.get(&"tag"), Some("new"));
         cache.invalidate(&"tag");
         assert_eq!(cache.get(&"tag"), None);
+    }
+
+    #[test]
+    fn after_its_writer_was_answered_nobody_meets_the_old_fact() {
+        let cache = CoherentCache::new(10);
+        let (fact, done) = (AtomicU64::new(0), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !done.load(SeqCst) {
+                        let ticket = cache.ticket();
+                        cache.fill(ticket, &"tag", fact.load(SeqCst));
+                    }
+                });
+            }
+            for now in 1..20_000 {
+                fact.store(now, SeqCst);
+                cache.invalidate(&"tag");
+                let met = cache.get(&"tag");
+                if met.is_some_and(|met| met != now) {
+                    done.store(true, SeqCst);
+                    panic!("{met:?} instead of {now}");
+                }
+            }
+            done.store(true, SeqCst);
+        });
     }
 }
