@@ -253,3 +253,36 @@ async fn a_repository_goes_with_force_only_and_its_name_is_free_at_once() {
     house.registry.collect(&()).await.unwrap();
     assert!(house.registry.get_manifest(&at, &Reference::Digest(child), &[]).await.is_ok());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_tag_that_moves_is_never_missed() {
+    let house = House::new().await;
+    let at = house.create("team/app", Mutability::Mutable).await;
+    house.push(&at, "first", Some("v1")).await;
+    let done = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let readers: Vec<_> = (0..3)
+        .map(|_| {
+            let (registry, at, done) = (house.registry.clone(), at.clone(), done.clone());
+            tokio::spawn(async move {
+                let (tag, id) = (Reference::Tag("v1".parse().unwrap()), by_tag("v1"));
+                while !done.load(std::sync::atomic::Ordering::SeqCst) {
+                    registry.get_manifest(&at, &tag, &[]).await.expect("the tag is always there");
+                    let (images, failures) = registry.batch_get_images(&at, std::slice::from_ref(&id), &[]).await.unwrap();
+                    assert_eq!((images.len(), failures.len()), (1, 0), "{failures:?}");
+                    tokio::task::yield_now().await;
+                }
+            })
+        })
+        .collect();
+    let mut before = house.push(&at, "before", Some("v1")).await;
+    for number in 0..150 {
+        let next = house.push(&at, &format!("image {number}"), Some("v1")).await;
+        let (deleted, _) = house.registry.delete_images(&at, &[by_digest(&before)]).await.unwrap();
+        assert_eq!(deleted.len(), 1);
+        before = next;
+    }
+    done.store(true, std::sync::atomic::Ordering::SeqCst);
+    for reader in readers {
+        reader.await.unwrap();
+    }
+}

@@ -28,8 +28,11 @@ impl Registry {
         accept: &[MediaType],
     ) -> Result<Arc<StoredManifest>, RegistryError> {
         let repository = self.repository(at).await?;
-        let digest = self.resolve(&repository, reference)?.ok_or(RegistryError::ManifestUnknown)?;
-        let stored = self.load(&repository, digest).await?.ok_or(RegistryError::ManifestUnknown)?;
+        let stored = match reference {
+            Reference::Digest(digest) => self.load(&repository, *digest).await?,
+            Reference::Tag(tag) => self.load_tag(&repository, tag).await?,
+        };
+        let stored = stored.ok_or(RegistryError::ManifestUnknown)?;
         Ok(self.in_accepted_form(stored, reference, accept))
     }
 
@@ -72,18 +75,6 @@ impl Registry {
         }
     }
 
-    /// Where a reference points, whether or not a manifest is there.
-    pub(crate) fn resolve(
-        &self,
-        repository: &Repository,
-        reference: &Reference,
-    ) -> Result<Option<Digest>, RegistryError> {
-        match reference {
-            Reference::Digest(digest) => Ok(Some(*digest)),
-            Reference::Tag(tag) => self.resolve_tag(repository, tag),
-        }
-    }
-
     fn resolve_tag(&self, repository: &Repository, tag: &Tag) -> Result<Option<Digest>, RegistryError> {
         let cache = &self.inner.images.tags;
         let key = (repository.id, tag.clone());
@@ -96,6 +87,26 @@ impl Registry {
         let digest: Digest = stored("digest", &text)?;
         cache.fill(ticket, &key, digest);
         Ok(Some(digest))
+    }
+
+    /// What a tag points at. A tag that moves while it is followed is followed again, so that an image that was
+    /// deleted after its tag had moved on is no reason to say that the tag is not there.
+    async fn load_tag(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+    ) -> Result<Option<Arc<StoredManifest>>, RegistryError> {
+        let mut before = None;
+        loop {
+            let Some(digest) = self.resolve_tag(repository, tag)? else { return Ok(None) };
+            if let Some(stored) = self.load(repository, digest).await? {
+                return Ok(Some(stored));
+            }
+            // The same digest twice: it is there and may not be pulled.
+            if before.replace(digest) == Some(digest) {
+                return Ok(None);
+            }
+        }
     }
 
     /// A manifest's bytes, opened and authenticated. `None` when it is not there or not active.
@@ -169,16 +180,16 @@ impl Registry {
             Ok(asked) => asked,
             Err(failed) => return Ok(Err(failed)),
         };
-        let (digest, tag) = match &asked {
-            Asked::Digest(digest) => (Some(*digest), None),
-            Asked::Tag(tag) => (self.resolve_tag(repository, tag)?, Some(tag)),
+        let (loaded, tag) = match &asked {
+            Asked::Digest(digest) => (self.load(repository, *digest).await, None),
+            Asked::Tag(tag) => (self.load_tag(repository, tag).await, Some(tag)),
             Asked::Both(digest, tag) => match self.resolve_tag(repository, tag)? {
                 Some(current) if current != *digest => return Ok(Err(mismatch(id))),
-                found => (found, Some(tag)),
+                Some(digest) => (self.load(repository, digest).await, Some(tag)),
+                None => (Ok(None), Some(tag)),
             },
         };
-        let Some(digest) = digest else { return Ok(Err(not_found(id))) };
-        let stored = match self.load(repository, digest).await {
+        let stored = match loaded {
             Ok(Some(stored)) => stored,
             Ok(None) => return Ok(Err(not_found(id))),
             Err(RegistryError::Kms { message, .. }) => {
@@ -187,6 +198,7 @@ impl Registry {
             Err(error) => return Err(error),
         };
         let by_tag_only = matches!(asked, Asked::Tag(_));
+        let digest = stored.digest;
         let served = if by_tag_only { convert(&stored, accepted).map_or(stored, Arc::new) } else { stored };
         let image = Image {
             id: ImageRef { digest: served.digest, tag: tag.cloned() },
