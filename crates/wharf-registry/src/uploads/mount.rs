@@ -53,9 +53,11 @@ impl Registry {
                 hold_repository(tx, &repository)?;
                 // Locked first, so that what the source's link says next stays true until the commit.
                 let Some((_, size)) = blobs::hold(tx, repository.domain.id, &text)? else { return Ok(None) };
-                if !blobs::refresh(tx, source.id, &text, now)?
-                    || (needs_manifest && !blobs::is_referenced(tx, source.id, &text)?)
-                {
+                // A mount that is refused leaves everything as it was, the grace of the source's link too.
+                if needs_manifest && !blobs::is_referenced(tx, source.id, &text)? {
+                    return Ok(None);
+                }
+                if !blobs::refresh(tx, source.id, &text, now)? {
                     return Ok(None);
                 }
                 let already = blobs::link(tx, repository.id, repository.domain.id, &text, now)?;
