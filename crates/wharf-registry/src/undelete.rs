@@ -7,7 +7,7 @@ use wharf_store::meta::{MetaError, Tx, blobs, manifests, repositories, tags, tom
 use wharf_types::{Digest, RepositoryRef, Tag};
 
 use crate::repositories::{hold_repository, stored};
-use crate::{Registry, RegistryError, Repository};
+use crate::{Quotas, Registry, RegistryError, Repository};
 
 /// Tombstones read at once.
 const PAGE: usize = 500;
@@ -50,8 +50,8 @@ impl From<RegistryError> for Refusal {
 
 impl Registry {
     /// Restores the deleted images of a repository: the one with this digest, those that had this tag, or all. An image
-    /// comes back whole, with the images an index names and with all its tags that do not exist now; a tag that exists
-    /// is not moved. Nothing is restored of an image whose content is gone.
+    /// comes back whole, with the images an index names and with all its tags that do not exist now, as far as the quota
+    /// of tags allows; a tag that exists is not moved. Nothing is restored of an image whose content is gone.
     ///
     /// # Errors
     /// `RepositoryNotFound`: a deleted repository has to be created again first, with the same encryption.
@@ -66,10 +66,14 @@ impl Registry {
             .await?
             .ok_or_else(|| RegistryError::RepositoryNotFound(repository.clone()))?;
         let mut report = UndeleteReport::default();
-        let mut seen = HashSet::new();
+        let mut decided = HashSet::new();
         for wanted in self.deleted_images(&repository, digest, tag).await? {
-            let mut stack = if seen.insert(wanted) { vec![wanted] } else { Vec::new() };
+            let mut stack = vec![wanted];
             while let Some(&next) = stack.last() {
+                if decided.contains(&next) {
+                    stack.pop();
+                    continue;
+                }
                 match self.restore(&repository, next).await {
                     Ok(Outcome::Restored(tags)) => {
                         for tag in &tags {
@@ -79,8 +83,9 @@ impl Registry {
                         report.tags.extend(tags);
                     }
                     Ok(Outcome::Waits(children)) => {
+                        // One may lie on the stack already and be needed here first.
                         let before = stack.len();
-                        stack.extend(children.iter().filter(|child| seen.insert(**child)));
+                        stack.extend(children.iter().filter(|child| !decided.contains(*child)));
                         if stack.len() > before {
                             continue;
                         }
@@ -90,6 +95,7 @@ impl Registry {
                     Err(Refusal::Because(reason)) => report.skipped.push((next, reason)),
                     Err(Refusal::Failed(error)) => return Err(error),
                 }
+                decided.insert(next);
                 stack.pop();
             }
         }
@@ -130,8 +136,8 @@ impl Registry {
 
     async fn restore(&self, repository: &Arc<Repository>, digest: Digest) -> Result<Outcome, Refusal> {
         let (repository, now) = (Arc::clone(repository), self.inner.clock.now().as_micros());
-        let quota = self.inner.options.quotas.images_per_repository;
-        self.inner.meta.write(move |tx| restore(tx, &repository, &digest, quota, now)).await
+        let quotas = self.inner.options.quotas;
+        self.inner.meta.write(move |tx| restore(tx, &repository, &digest, quotas, now)).await
     }
 }
 
@@ -140,7 +146,7 @@ fn restore(
     tx: &mut Tx<'_>,
     repository: &Repository,
     digest: &Digest,
-    quota: u64,
+    quotas: Quotas,
     now: i64,
 ) -> Result<Outcome, Refusal> {
     hold_repository(tx, repository)?;
@@ -168,16 +174,18 @@ fn restore(
                 return Err(Refusal::Because(format!("blob {blob} is gone")));
             }
         }
-        if repositories::count_images(tx, id, 1)? > quota {
+        if repositories::count_images(tx, id, 1)? > quotas.images_per_repository {
             return Err(Refusal::Because("the repository has its maximum number of images".into()));
         }
         manifests::insert(tx, id, &dead.manifest, &dead.sealed)?;
         manifests::link_blobs(tx, id, &text, &dead.blobs)?;
         manifests::link_children(tx, id, &text, &dead.children)?;
     }
+    let mut room = quotas.tags_per_image.saturating_sub(tags::count_of(tx, id, &text)?);
     let mut restored = Vec::new();
     for tag in &dead.tags {
-        if tags::find(tx, id, tag)?.is_none() {
+        if room > 0 && tags::find(tx, id, tag)?.is_none() {
+            room -= 1;
             tags::put(tx, id, tag, &text)?;
             restored.push(stored("tag", tag)?);
         }

@@ -286,3 +286,34 @@ async fn a_tag_that_moves_is_never_missed() {
         reader.await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn whatever_names_what_an_undelete_brings_everything_back() {
+    let house = House::new().await;
+    let at = house.create("team/app", Mutability::Mutable).await;
+    // An index of an image and of an index of the same image, in either order of their digests.
+    for number in 0..8 {
+        let image = house.push(&at, &format!("image {number}"), None).await;
+        let inner = house.put(&at, index_of(&[image]), None).await.unwrap().digest;
+        let outer = house.put(&at, index_of(&[image, inner]), Some("outer")).await.unwrap().digest;
+        let all = [outer, inner, image];
+        let (_, failures) = house.registry.delete_images(&at, &all.map(|digest| by_digest(&digest))).await.unwrap();
+        assert!(failures.is_empty());
+        let report = house.registry.undelete(at.target(), Some(&outer), None).await.unwrap();
+        assert_eq!(report.restored, [image, inner, outer], "{report:?}");
+        assert!(report.skipped.is_empty(), "{report:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_undelete_keeps_to_the_quota_of_tags() {
+    let house = House::with(|options| options.quotas.tags_per_image = 2).await;
+    let at = house.create("team/app", Mutability::Mutable).await;
+    let digest = house.push(&at, "one", Some("a")).await;
+    house.push(&at, "one", Some("b")).await;
+    house.registry.delete_images(&at, &[by_digest(&digest)]).await.unwrap();
+    house.push(&at, "one", Some("c")).await;
+    let report = house.registry.undelete(at.target(), Some(&digest), None).await.unwrap();
+    assert_eq!(report.tags, ["a".parse().unwrap()]);
+    assert!(house.registry.list_tags(&at, None, None).await.unwrap().0.iter().map(|tag| tag.as_str()).eq(["a", "c"]));
+}
