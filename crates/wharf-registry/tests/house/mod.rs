@@ -22,6 +22,8 @@ pub struct House {
     pub registry: Registry,
     pub clock: Clock,
     pub dir: tempfile::TempDir,
+    /// The registry's own metadata, to look at what no client sees.
+    pub meta: Meta,
     options: Options,
     root: DataKey,
 }
@@ -36,14 +38,14 @@ impl House {
         change(&mut options);
         let (dir, root) = (tempfile::tempdir().unwrap(), DataKey::generate().unwrap());
         let clock = Clock::manual(Timestamp::from_micros(1_700_000_000_000_000));
-        let registry = open(&dir, &options, &clock, &root).await;
-        Self { registry, clock, dir, options, root }
+        let (registry, meta) = open(&dir, &options, &clock, &root).await;
+        Self { registry, clock, dir, meta, options, root }
     }
 
     /// Stops and starts it.
     pub async fn restart(&mut self) {
         self.registry.close().await;
-        self.registry = open(&self.dir, &self.options, &self.clock, &self.root).await;
+        (self.registry, self.meta) = open(&self.dir, &self.options, &self.clock, &self.root).await;
     }
 
     pub fn may<T>(&self, target: T) -> Authorized<T> {
@@ -108,16 +110,16 @@ impl House {
     }
 }
 
-async fn open(dir: &tempfile::TempDir, options: &Options, clock: &Clock, root: &DataKey) -> Registry {
+async fn open(dir: &tempfile::TempDir, options: &Options, clock: &Clock, root: &DataKey) -> (Registry, Meta) {
     let Clock::Manual(now) = clock.clone() else { panic!("tests set the time") };
     let sqlite =
         SqliteOptions { clock: Arc::new(move || now.load(Ordering::SeqCst)), ..SqliteOptions::default() };
     let meta = Meta::open_sqlite(&dir.path().join("meta.db"), sqlite).unwrap();
     let objects: Arc<dyn ObjectStore> = Arc::new(DiskObjects::open_dir(dir.path().join("objects")).unwrap());
     let registry =
-        Registry::open(options.clone(), clock.clone(), meta, objects, RootKey::from_key(root)).await.unwrap();
+        Registry::open(options.clone(), clock.clone(), meta.clone(), objects, RootKey::from_key(root)).await.unwrap();
     registry.ensure_default_account().await.unwrap();
-    registry
+    (registry, meta)
 }
 
 /// A request body in one piece.
