@@ -141,8 +141,19 @@ impl Registry {
         digest: &Digest,
     ) -> Result<BlobReader, RegistryError> {
         let repository = self.repository(at).await?;
-        let entry = self.blob_entry(&repository, digest).await?;
-        BlobReader::open(self, repository.id, entry).await
+        let mut entry = self.blob_entry(&repository, digest).await?;
+        loop {
+            let object = entry.object;
+            let unknown = match BlobReader::open(self, repository.id, entry).await {
+                Err(error @ RegistryError::BlobUnknown(_)) => error,
+                opened => return opened,
+            };
+            // Memory was behind: the object was collected. The content may have been pushed again, into another one.
+            entry = self.blob_entry(&repository, digest).await?;
+            if entry.object == object {
+                return Err(unknown);
+            }
+        }
     }
 
     /// `BatchCheckLayerAvailability`: what is known about each layer, in the order asked for.

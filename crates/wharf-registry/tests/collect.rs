@@ -411,3 +411,19 @@ async fn collection_never_takes_what_an_image_names() {
     assert_eq!((depot.objects("live").await, depot.files().len()), (0, 0), "and everything goes in the end");
     depot.assert_clean().await;
 }
+
+/// The moment between a commit and its word to the caches: another request may have pushed the blob again by then.
+#[tokio::test]
+async fn a_blob_that_was_collected_and_pushed_again_is_read_also_past_a_stale_memory() {
+    let depot = Depot::new().await;
+    let at = depot.create("team/app").await;
+    let digest = depot.put(&at, &content(1, 100_000)).await;
+    assert!(depot.read(&at, &digest).await.is_ok(), "and now it is in memory");
+    let (id, text) = (depot.registry.repository(&at).await.unwrap().id, digest.to_string());
+    let unlinked = depot.meta.write(move |tx| wharf_store::meta::blobs::unlink(tx, id, &text, 1)).await;
+    assert!(matches!(unlinked, Ok(wharf_store::meta::blobs::Unlinked::Dropped(_))));
+    collect(&depot).await;
+    assert!(depot.files().is_empty(), "the bytes are gone");
+    depot.put(&at, &content(1, 100_000)).await;
+    assert_eq!(depot.read(&at, &digest).await.unwrap(), content(1, 100_000));
+}
