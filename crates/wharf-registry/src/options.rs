@@ -15,6 +15,9 @@ pub struct Options {
     pub default_region: Region,
     /// Where ECR and the OCI specification differ.
     pub dialect: Dialect,
+    /// Whether a manifest is taken although blobs or manifests it names are not there (yet). Not with
+    /// [`Dialect::Ecr`], which refuses that.
+    pub sparse_manifests: bool,
     /// Whether `AES256` repositories are sealed; KMS ones always are.
     pub encrypt: bool,
     /// Lifetime of registry tokens (12 h in ECR).
@@ -79,6 +82,7 @@ impl Options {
             default_account,
             default_region,
             dialect: Dialect::Spec,
+            sparse_manifests: false,
             encrypt: true,
             token_ttl: 12 * HOUR,
             download_ttl: HOUR,

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use wharf_store::meta::{MetaError, Tx, blobs, manifests, repositories, tags, tombstones};
+use wharf_store::meta::{MetaError, Tx, blobs, manifests, missing, repositories, tags, tombstones};
 use wharf_types::{Digest, RepositoryRef, Tag};
 
 use crate::repositories::{hold_repository, stored};
@@ -180,6 +180,7 @@ fn restore(
         manifests::insert(tx, id, &dead.manifest, &dead.sealed)?;
         manifests::link_blobs(tx, id, &text, &dead.blobs)?;
         manifests::link_children(tx, id, &text, &dead.children)?;
+        missing::link_or_record(tx, id, &text, &dead.missing)?;
     }
     let mut room = quotas.tags_per_image.saturating_sub(tags::count_of(tx, id, &text)?);
     let mut restored = Vec::new();

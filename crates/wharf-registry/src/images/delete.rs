@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use wharf_store::meta::tombstones::{self, DeletedManifest};
-use wharf_store::meta::{Tx, blobs, manifests, repositories, tags};
+use wharf_store::meta::{Tx, blobs, manifests, missing, repositories, tags};
 use wharf_types::{Digest, Reference, RepositoryRef, Tag};
 
 use super::{Asked, Deleted, asked, failure, mismatch, not_found};
@@ -234,6 +234,7 @@ fn remove_image(
     let id = repository.id;
     let Some((row, sealed)) = manifests::find_sealed(tx, id, digest)? else { return Ok(Vec::new()) };
     let names = tags::remove_of(tx, id, digest)?;
+    let missing = missing::take(tx, id, digest)?;
     let tombstone = DeletedManifest {
         repository_id: id,
         account: repository.name.registry.account.to_string(),
@@ -246,6 +247,7 @@ fn remove_image(
         tags: names.clone(),
         blobs: manifests::blobs(tx, id, digest)?,
         children: manifests::children(tx, id, digest)?,
+        missing,
     };
     tombstones::insert(tx, &tombstone)?;
     let now = tx.now_micros();

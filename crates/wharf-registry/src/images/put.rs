@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use wharf_store::meta::manifests::{self, ManifestRow, SealedManifest};
+use wharf_store::meta::missing::{self, Missing};
 use wharf_store::meta::{Tx, repositories, tags};
 use wharf_store::object::ObjectId;
 use wharf_store::seal::segment::seal_small;
@@ -40,13 +41,15 @@ struct Work {
     digest: Digest,
     row: ManifestRow,
     sealed: SealedManifest,
-    /// Must be in the repository.
+    /// Must be in the repository, unless manifests may be sparse.
     blobs: Vec<String>,
     /// Referenced if it is in the repository.
     foreign_blobs: Vec<String>,
     children: Vec<String>,
     tags: Vec<Tag>,
     quotas: Quotas,
+    /// What is missing is waited for, not refused.
+    sparse: bool,
 }
 
 impl Registry {
@@ -54,8 +57,8 @@ impl Registry {
     ///
     /// # Errors
     /// `ImageDigestDoesNotMatch`; `ImageTagAlreadyExists` for an immutable tag; `LayersNotFound` and
-    /// `ReferencedImagesNotFound` for what it names and the repository lacks; `LimitExceeded` at a quota; `Kms`;
-    /// `TooLarge`. Nothing has changed then.
+    /// `ReferencedImagesNotFound` for what it names and the repository lacks, unless manifests may be sparse;
+    /// `LimitExceeded` at a quota; `Kms`; `TooLarge`. Nothing has changed then.
     pub async fn put_image(
         &self,
         at: &Authorized<RepositoryRef>,
@@ -158,6 +161,7 @@ impl Registry {
             children: manifest.children().iter().map(|child| child.digest.to_string()).collect(),
             tags: put.tags.clone(),
             quotas: self.inner.options.quotas,
+            sparse: self.inner.options.sparse_manifests,
         })
     }
 }
@@ -219,20 +223,22 @@ fn insert(tx: &mut Tx<'_>, work: &Work) -> Result<(), RegistryError> {
         )));
     }
     manifests::insert(tx, id, &work.row, &work.sealed)?;
-    let missing = manifests::link_blobs(tx, id, &work.row.digest, &work.blobs)?;
-    if !missing.is_empty() {
-        return Err(RegistryError::LayersNotFound(work.repository.name.clone(), digests(&missing)?));
+    let blobs = manifests::link_blobs(tx, id, &work.row.digest, &work.blobs)?;
+    if !blobs.is_empty() && !work.sparse {
+        return Err(RegistryError::LayersNotFound(work.repository.name.clone(), digests(&blobs)?));
     }
     manifests::link_blobs(tx, id, &work.row.digest, &work.foreign_blobs)?;
-    let (missing, largest) = manifests::link_children(tx, id, &work.row.digest, &work.children)?;
-    if !missing.is_empty() {
+    let (children, largest) = manifests::link_children(tx, id, &work.row.digest, &work.children)?;
+    if !children.is_empty() && !work.sparse {
         return Err(RegistryError::ReferencedImagesNotFound(
             work.repository.name.clone(),
-            digests(&missing)?,
+            digests(&children)?,
         ));
     }
+    let missing = Missing { blobs, manifests: children };
+    let late = missing::link_or_record(tx, id, &work.row.digest, &missing)?;
     if !work.children.is_empty() {
-        manifests::set_content_size(tx, id, &work.row.digest, largest)?;
+        manifests::set_content_size(tx, id, &work.row.digest, largest.max(late))?;
     }
     Ok(())
 }

@@ -96,8 +96,8 @@ impl Fixture {
                 tx.execute(
                     "INSERT INTO deleted_manifests (repository_id, account, region, kind, name, domain_id, digest,
                          media_type, size, content_size, status, pushed_at, keys, seal_id, content, tags, blobs,
-                         children, deleted_at)
-                     VALUES ($1, '', '', '', '', $1, '', '', 0, 0, '', 0, $2, $3, $4, '', '', '', 0)",
+                         children, missing_blobs, missing_children, deleted_at)
+                     VALUES ($1, '', '', '', '', $1, '', '', 0, 0, '', 0, $2, $3, $4, '', '', '', '', '', 0)",
                     &[&id, &rows[2].wrapped, &rows[2].id.to_string(), &rows[2].stored],
                 )?;
                 Ok::<_, MetaError>(())

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::dialect::placeholders;
 use super::objects::{self, Content, ObjectState, object_id};
-use super::{MetaError, Param, Tx, uploads};
+use super::{MetaError, Param, Tx, missing, uploads};
 use crate::object::ObjectId;
 
 /// At most this many placeholders for one list; longer lists go in several statements.
@@ -220,7 +220,8 @@ fn insert(
     Ok(inserted == 1)
 }
 
-/// Links a repository to a blob that is locked, or renews the link's grace. Answers whether it was linked before.
+/// Links a repository to a blob that is locked, or renews the link's grace. Answers whether it was linked before. The
+/// only place where links come to be, so that sparse manifests that name the blob get their edges.
 pub fn link(
     tx: &mut Tx<'_>,
     repository_id: i64,
@@ -237,6 +238,7 @@ pub fn link(
          ON CONFLICT (repository_id, digest) DO NOTHING",
         &[&repository_id, &digest, &domain_id, &now],
     )?;
+    missing::blob_arrived(tx, repository_id, digest)?;
     Ok(false)
 }
 

@@ -1,7 +1,7 @@
 //! Manifests and what they name. Content is sealed by the caller; here it is bytes.
 
 use super::dialect::placeholders;
-use super::{MetaError, Param, Row, Tx};
+use super::{MetaError, Param, Row, Tx, missing};
 
 /// At most this many placeholders for one list; longer lists go in several statements.
 const LIST: usize = 500;
@@ -104,7 +104,7 @@ pub fn find_sealed(
     )
 }
 
-/// Inserts a manifest. A unique violation means it is there.
+/// Inserts a manifest, with the edges of sparse manifests that name it. A unique violation means it is there.
 pub fn insert(
     tx: &mut Tx<'_>,
     repository_id: i64,
@@ -135,7 +135,7 @@ pub fn insert(
             &sealed.content,
         ],
     )?;
-    Ok(())
+    missing::manifest_arrived(tx, repository_id, &manifest.digest, manifest.content_size)
 }
 
 /// Adds the edges from a manifest to those of `blobs` that the repository holds, marks those as referenced, and
@@ -254,7 +254,7 @@ pub fn blobs(tx: &mut Tx<'_>, repository_id: i64, manifest: &str) -> Result<Vec<
     )
 }
 
-/// Removes a manifest whose tags, blob edges and parents are gone, and its edges to children.
+/// Removes a manifest whose tags, blob edges, missing references and parents are gone, and its edges to children.
 pub fn remove(tx: &mut Tx<'_>, repository_id: i64, digest: &str) -> Result<(), MetaError> {
     tx.execute(
         "DELETE FROM manifest_children WHERE repository_id = $1 AND parent = $2",

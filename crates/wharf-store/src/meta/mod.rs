@@ -12,6 +12,7 @@ pub mod keys;
 pub mod kms;
 pub mod manifests;
 mod migrate;
+pub mod missing;
 pub mod objects;
 pub mod pull_time;
 mod readers;

@@ -43,7 +43,7 @@ pub fn page_manifests(
 
 /// What disagrees between objects, blobs, links and edges, in words; at most `limit` of each kind.
 pub fn contradictions(tx: &mut Tx<'_>, limit: usize) -> Result<Vec<String>, MetaError> {
-    const CHECKS: [(&str, &str); 5] = [
+    const CHECKS: [(&str, &str); 6] = [
         (
             "blob points at an object that is neither live nor quarantined",
             "SELECT b.digest FROM blobs b JOIN objects o ON o.id = b.object_id
@@ -73,6 +73,15 @@ pub fn contradictions(tx: &mut Tx<'_>, limit: usize) -> Result<Vec<String>, Meta
             "SELECT l.digest FROM repository_blobs l
              WHERE (l.unreferenced_since IS NULL) <> EXISTS (
                  SELECT 1 FROM manifest_blobs e WHERE e.repository_id = l.repository_id AND e.blob = l.digest)
+             LIMIT $1",
+        ),
+        (
+            "manifest waits for what is there",
+            "SELECT w.manifest FROM missing_references w
+             WHERE (w.kind = 'blob' AND EXISTS (
+                       SELECT 1 FROM repository_blobs l WHERE l.repository_id = w.repository_id AND l.digest = w.digest))
+                OR (w.kind = 'manifest' AND EXISTS (
+                       SELECT 1 FROM manifests m WHERE m.repository_id = w.repository_id AND m.digest = w.digest))
              LIMIT $1",
         ),
     ];

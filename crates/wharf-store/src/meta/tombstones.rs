@@ -1,6 +1,7 @@
 //! What deleted images were, until the trash window ends: enough to restore them.
 
 use super::manifests::{ManifestRow, SealedManifest};
+use super::missing::Missing;
 use super::{MetaError, Row, Tx};
 
 /// A deleted image.
@@ -28,6 +29,8 @@ pub struct DeletedManifest {
     pub blobs: Vec<String>,
     /// Digests of the manifests it had edges to.
     pub children: Vec<String>,
+    /// What it named and the repository lacked.
+    pub missing: Missing,
 }
 
 /// Keeps a deleted image. Called in the transaction that deletes it.
@@ -37,9 +40,9 @@ pub fn insert(tx: &mut Tx<'_>, deleted: &DeletedManifest) -> Result<(), MetaErro
         "INSERT INTO deleted_manifests
              (repository_id, account, region, kind, name, domain_id, digest, media_type, artifact_type, subject,
               annotations, size, content_size, status, pushed_at, pulled_at, archived_at, activated_at, keys,
-              seal_id, content, tags, blobs, children, deleted_at)
+              seal_id, content, tags, blobs, children, missing_blobs, missing_children, deleted_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
-                 $23, $24, $25)",
+                 $23, $24, $25, $26, $27)",
         &[
             &deleted.repository_id,
             &deleted.account,
@@ -65,6 +68,8 @@ pub fn insert(tx: &mut Tx<'_>, deleted: &DeletedManifest) -> Result<(), MetaErro
             &json(&deleted.tags)?,
             &json(&deleted.blobs)?,
             &json(&deleted.children)?,
+            &json(&deleted.missing.blobs)?,
+            &json(&deleted.missing.manifests)?,
             &now,
         ],
     )?;
@@ -83,7 +88,7 @@ pub fn find(
     tx.query_opt(
         "SELECT id, repository_id, account, region, kind, name, domain_id, digest, media_type, artifact_type, subject,
                 annotations, size, content_size, status, pushed_at, pulled_at, archived_at, activated_at, keys,
-                seal_id, content, tags, blobs, children
+                seal_id, content, tags, blobs, children, missing_blobs, missing_children
          FROM deleted_manifests
          WHERE account = $1 AND region = $2 AND kind = $3 AND name = $4 AND digest = $5
          ORDER BY id DESC
@@ -156,6 +161,7 @@ fn read(row: &Row<'_>) -> Result<DeletedManifest, MetaError> {
         tags: list(row, 22)?,
         blobs: list(row, 23)?,
         children: list(row, 24)?,
+        missing: Missing { blobs: list(row, 25)?, manifests: list(row, 26)? },
     })
 }
 

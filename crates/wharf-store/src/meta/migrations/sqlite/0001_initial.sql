@@ -189,6 +189,17 @@ CREATE TABLE manifest_children (
 );
 CREATE INDEX manifest_children_by_child ON manifest_children (repository_id, child);
 
+-- What sparse manifests name and the repository lacks; an edge from the moment it arrives.
+CREATE TABLE missing_references (
+    repository_id BIGINT NOT NULL,
+    manifest      TEXT   NOT NULL,
+    digest        TEXT   NOT NULL,
+    kind          TEXT   NOT NULL,          -- blob | manifest
+    PRIMARY KEY (repository_id, digest, kind, manifest),
+    FOREIGN KEY (repository_id, manifest) REFERENCES manifests (repository_id, digest)
+);
+CREATE INDEX missing_references_by_manifest ON missing_references (repository_id, manifest);
+
 CREATE TABLE tags (
     repository_id BIGINT NOT NULL,
     name          TEXT   NOT NULL,
@@ -242,6 +253,8 @@ CREATE TABLE deleted_manifests (
     tags          TEXT    NOT NULL,         -- JSON list
     blobs         TEXT    NOT NULL,         -- JSON list of digests
     children      TEXT    NOT NULL,         -- JSON list of digests
+    missing_blobs    TEXT NOT NULL,         -- JSON list of digests that it named and the repository lacked
+    missing_children TEXT NOT NULL,         -- the same of manifests
     deleted_at    BIGINT  NOT NULL
 );
 CREATE INDEX deleted_manifests_by_name ON deleted_manifests (account, region, kind, name, digest);
