@@ -73,6 +73,7 @@ fn options(settings: &Settings, directory: &Path) -> anyhow::Result<Options> {
         settings::Dialect::Spec => Dialect::Spec,
         settings::Dialect::Ecr => Dialect::Ecr,
     };
+    options.sparse_manifests = settings.sparse_manifests;
     options.encrypt = settings.encryption;
     options.token_ttl = settings.token_ttl;
     options.trash_window = settings.trash_window;

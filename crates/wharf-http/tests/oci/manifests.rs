@@ -61,6 +61,29 @@ async fn a_push_by_digest_may_bring_tags() {
 }
 
 #[tokio::test]
+async fn sparse_manifests_are_taken_where_the_operator_says_so() {
+    let wharf = Wharf::start_with(|options| options.sparse_manifests = true).await;
+    let (digest, bytes) = wharf.push_image("v1", b"layer", json!({})).await;
+    let absent = Digest::sha256(b"absent");
+    let mut without = serde_json::from_slice::<serde_json::Value>(&bytes).unwrap();
+    without["layers"][0]["digest"] = absent.to_string().into();
+    let without = Bytes::from(without.to_string());
+    assert_eq!(wharf.put_manifest("v2", IMAGE, without.clone()).await.status, 201);
+    assert_eq!(wharf.get(&format!("/v2/{REPOSITORY}/manifests/v2")).await.body, without);
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [
+        {"mediaType": IMAGE, "digest": absent.to_string(), "size": 7},
+        {"mediaType": IMAGE, "digest": digest.to_string(), "size": bytes.len()}]});
+    assert_eq!(wharf.put_manifest("all", INDEX, Bytes::from(index.to_string())).await.status, 201);
+    let (blob, child) =
+        (format!("/v2/{REPOSITORY}/blobs/{absent}"), format!("/v2/{REPOSITORY}/manifests/{absent}"));
+    assert_eq!(wharf.get(&blob).await.code(), (404, "BLOB_UNKNOWN".into()));
+    assert_eq!(wharf.get(&child).await.code(), (404, "MANIFEST_UNKNOWN".into()));
+    wharf.push_blob(REPOSITORY, b"absent").await;
+    assert_eq!(wharf.get(&blob).await.body, "absent");
+    assert_eq!(wharf.send("DELETE", &blob, &[], "").await.code(), (405, "UNSUPPORTED".into()), "it is named");
+}
+
+#[tokio::test]
 async fn manifests_that_are_refused() {
     let wharf = Wharf::start().await;
     let (_, bytes) = wharf.push_image("v1", b"layer", json!({})).await;

@@ -113,6 +113,8 @@ pub struct Settings {
     pub audit_log: AuditLog,
     /// Whom to follow where ECR and OCI differ.
     pub dialect: Dialect,
+    /// Whether manifests may name what is not there. Never with [`Dialect::Ecr`].
+    pub sparse_manifests: bool,
     /// Whether AES256 repositories are encrypted at rest.
     pub encryption: bool,
     /// Root of the key ring, if it is not a file.
@@ -175,6 +177,7 @@ impl Settings {
             log_level: value(layers, "log_level")?,
             audit_log: value(layers, "audit_log")?,
             dialect: value(layers, "oci.dialect")?,
+            sparse_manifests: value(layers, "oci.sparse_manifests")?,
             encryption: value(layers, "encryption")?,
             root_key: value(layers, "root_key")?,
             token_ttl: value(layers, "token_ttl")?,
@@ -191,7 +194,19 @@ impl Settings {
         };
         check_words(layers)?;
         settings.check_tls()?;
+        settings.check_dialect()?;
         Ok(settings)
+    }
+
+    fn check_dialect(&self) -> Result<(), SettingsError> {
+        if self.sparse_manifests && self.dialect == Dialect::Ecr {
+            return Err(SettingsError::Conflict(
+                "`oci.sparse_manifests` contradicts `oci.dialect = \"ecr\"`: ECR refuses manifests that name what \
+                 is not there"
+                    .to_owned(),
+            ));
+        }
+        Ok(())
     }
 
     fn check_tls(&self) -> Result<(), SettingsError> {
@@ -283,6 +298,25 @@ mod tests {
         assert_eq!(settings.limits.blob_bytes, 52_000 << 20);
         assert_eq!(settings.throttle_rates["PutImage"], 10);
         assert!(settings.encryption && settings.bare_host_registry && !settings.insecure_plain_http);
+    }
+
+    #[test]
+    fn manifests_are_sparse_when_told_and_never_in_the_ecr_dialect() {
+        let settings = |values: &[(&str, &str)]| {
+            let flags: Vec<_> =
+                values.iter().map(|(name, text)| (Setting::find(name).unwrap(), (*text).to_owned())).collect();
+            Settings::from_layers(&Layers::defaults().with_flags(&flags)).map_err(|error| error.to_string())
+        };
+        assert_eq!(Setting::find("oci.sparse_manifests").unwrap().variable(), "WHARF_OCI_SPARSE_MANIFESTS");
+        assert!(!settings(&[]).unwrap().sparse_manifests);
+        assert!(settings(&[("oci.sparse_manifests", "true")]).unwrap().sparse_manifests);
+        let (ecr, sparse) = (("oci.dialect", "ecr"), ("oci.sparse_manifests", "true"));
+        assert!(settings(&[ecr]).is_ok());
+        assert_eq!(
+            settings(&[ecr, sparse]).unwrap_err(),
+            "`oci.sparse_manifests` contradicts `oci.dialect = \"ecr\"`: ECR refuses manifests that name what is not \
+             there"
+        );
     }
 
     #[test]

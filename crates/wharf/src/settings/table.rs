@@ -118,6 +118,12 @@ pub const SETTINGS: &[Setting] = &[
         "Where ECR and the OCI specification differ: follow whom",
     ),
     setting(
+        "oci.sparse_manifests",
+        Kind::Bool,
+        "false",
+        "Take manifests that name layers or images which are not there; not in the ecr dialect",
+    ),
+    setting(
         "encryption",
         Kind::Choice(&["on", "off"]),
         "on",
