@@ -4,11 +4,11 @@
 //! repeats a run: a failure prints the seed of its round and the operations that led to it.
 #![allow(clippy::unwrap_used)]
 
-mod house;
 #[path = "model/compare.rs"]
 mod compare;
 #[path = "model/crowd.rs"]
 mod crowd;
+mod house;
 #[path = "model/player.rs"]
 mod player;
 #[path = "model/random.rs"]
@@ -112,17 +112,18 @@ async fn any_sequence_of_operations_leaves_what_the_model_says() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_a_manifest_names_is_there_whatever_is_collected_meanwhile() {
     let seed = random::seed();
-    let counts = crowd::run(seed, 6, operations() / 50).await;
+    let counts = crowd::run(seed, 6, operations() / 20).await;
     // It was no quiet day.
-    for (what, counter) in [
-        ("images put", &counts.images),
-        ("images deleted", &counts.deleted),
-        ("blobs mounted", &counts.mounted),
-        ("blobs uploaded", &counts.uploaded),
-        ("images looked at", &counts.looked_at),
+    for (what, counter, least) in [
+        ("images put", &counts.images, 50),
+        ("images deleted", &counts.deleted, 50),
+        ("images refused", &counts.refused, 1),
+        ("blobs mounted", &counts.mounted, 10),
+        ("blobs uploaded", &counts.uploaded, 50),
+        ("images looked at", &counts.looked_at, 50),
     ] {
         let number = counter.load(std::sync::atomic::Ordering::Relaxed);
         println!("seed {seed}: {number} {what}");
-        assert!(number > 20, "only {number} {what}");
+        assert!(number >= least, "only {number} {what}");
     }
 }

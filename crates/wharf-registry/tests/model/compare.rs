@@ -46,7 +46,8 @@ impl Player {
             self.model.repositories.iter().map(|(name, r)| (name.clone(), r.mutability.clone())).collect();
         assert_eq!(described, expected, "the repositories");
         let (names, more) = registry.catalog(&here, Some("app"), Some(1)).await.unwrap();
-        let after: Vec<&String> = self.model.repositories.keys().filter(|name| *name > &"app".to_owned()).collect();
+        let after: Vec<&String> =
+            self.model.repositories.keys().filter(|name| *name > &"app".to_owned()).collect();
         assert_eq!(names.first().map(ToString::to_string).as_ref(), after.first().copied(), "the catalog");
         assert_eq!(more, after.len() > 1, "the catalog");
         for name in REPOSITORIES {
@@ -73,7 +74,9 @@ impl Player {
                     assert_eq!(blob.read_all(1 << 20).await.unwrap(), content, "{digest} in {name}");
                 }
                 (Err(RegistryError::BlobUnknown(_)), false) => {}
-                (other, linked) => panic!("{digest} in {name}: linked {linked}, but {:?}", other.map(|blob| blob.info)),
+                (other, linked) => {
+                    panic!("{digest} in {name}: linked {linked}, but {:?}", other.map(|blob| blob.info))
+                }
             }
         }
     }
@@ -104,14 +107,29 @@ impl Player {
             assert_eq!(listed, expected, "images of {name}, {tags:?}");
             let described = walk(limit, |page| registry.describe_images(&at, filter, page)).await;
             let digests: Vec<&Digest> = images.map(|(digest, _)| digest).collect();
-            assert_eq!(described.iter().map(|image| &image.digest).collect::<Vec<_>>(), digests, "described in {name}");
+            assert_eq!(
+                described.iter().map(|image| &image.digest).collect::<Vec<_>>(),
+                digests,
+                "described in {name}"
+            );
             for detail in described {
                 let image = &repository.images[&detail.digest];
-                let names: Vec<Tag> = repository.tags_of(detail.digest).iter().map(|name| tag(name)).collect();
+                let names: Vec<Tag> =
+                    repository.tags_of(detail.digest).iter().map(|name| tag(name)).collect();
                 assert_eq!(detail.tags, names, "tags of {} in {name}", detail.digest);
                 assert_eq!(
-                    (detail.size, detail.pushed_at.as_micros(), &detail.media_type, detail.artifact_type.as_deref()),
-                    (image.size, image.pushed_at, image.manifest.media_type(), image.manifest.artifact_type()),
+                    (
+                        detail.size,
+                        detail.pushed_at.as_micros(),
+                        &detail.media_type,
+                        detail.artifact_type.as_deref()
+                    ),
+                    (
+                        image.size,
+                        image.pushed_at,
+                        image.manifest.media_type(),
+                        image.manifest.artifact_type()
+                    ),
                     "what is said of {} in {name}",
                     detail.digest
                 );
@@ -124,7 +142,10 @@ impl Player {
         let after = TAGS[limit % TAGS.len()];
         let (names, more) = registry.list_tags(&at, Some(after), Some(limit)).await.unwrap();
         let expected: Vec<&String> = repository.tags.keys().filter(|name| name.as_str() > after).collect();
-        assert!(names.iter().map(Tag::as_str).eq(expected.iter().take(limit).map(|name| name.as_str())), "tags of {name}");
+        assert!(
+            names.iter().map(Tag::as_str).eq(expected.iter().take(limit).map(|name| name.as_str())),
+            "tags of {name}"
+        );
         assert_eq!(more, expected.len() > limit);
     }
 
@@ -139,11 +160,17 @@ impl Player {
                 let expected: Option<&Manifest> = repository.images.get(&digest).map(|image| &image.manifest);
                 match (pull(Reference::Digest(digest)).await, expected) {
                     (Ok(pulled), Some(expected)) => {
-                        assert_eq!((&pulled.bytes, pulled.digest), (expected.bytes(), digest), "{digest} in {name}");
+                        assert_eq!(
+                            (&pulled.bytes, pulled.digest),
+                            (expected.bytes(), digest),
+                            "{digest} in {name}"
+                        );
                         assert_eq!(pulled.media_type, *expected.media_type());
                     }
                     (Err(RegistryError::ManifestUnknown), None) => {}
-                    (other, expected) => panic!("{digest} in {name} is there: {}, but {other:?}", expected.is_some()),
+                    (other, expected) => {
+                        panic!("{digest} in {name} is there: {}, but {other:?}", expected.is_some())
+                    }
                 }
             }
         }
@@ -155,8 +182,12 @@ impl Player {
             asked.push(ImageId { digest: None, tag: Some(name_of_tag.into()) });
         }
         let (images, failures) = registry.batch_get_images(&at, &asked, &[]).await.unwrap();
-        let images: Vec<_> = images.iter().map(|image| (image.id.tag.clone().map(|t| t.to_string()), image.id.digest)).collect();
-        let expected = TAGS.iter().filter_map(|name| Some((Some((*name).to_owned()), *repository.tags.get(*name)?)));
+        let images: Vec<_> = images
+            .iter()
+            .map(|image| (image.id.tag.clone().map(|t| t.to_string()), image.id.digest))
+            .collect();
+        let expected =
+            TAGS.iter().filter_map(|name| Some((Some((*name).to_owned()), *repository.tags.get(*name)?)));
         assert_eq!(images, expected.collect::<Vec<_>>(), "a batch from {name}");
         assert_eq!(images.len() + failures.len(), TAGS.len());
     }
@@ -165,14 +196,17 @@ impl Player {
         let (registry, at) = (&self.house.registry, self.house.at(name));
         for subject in &self.universe.subjects {
             let referrers = |narrow: Option<&str>| -> Vec<Digest> {
-                let refers = |image: &Image| image.manifest.subject().is_some_and(|named| named.digest == *subject);
-                let fits = |image: &Image| narrow.is_none_or(|kind| image.manifest.artifact_type() == Some(kind));
+                let refers =
+                    |image: &Image| image.manifest.subject().is_some_and(|named| named.digest == *subject);
+                let fits =
+                    |image: &Image| narrow.is_none_or(|kind| image.manifest.artifact_type() == Some(kind));
                 let images = repository.images.iter().filter(|(_, image)| refers(image) && fits(image));
                 images.map(|(digest, _)| *digest).collect()
             };
             for narrow in [None, Some("application/vnd.example.sbom")] {
                 let types: Vec<String> = narrow.iter().map(ToString::to_string).collect();
-                let listed = walk(limit, |page| registry.list_referrers(&at, subject, &types, None, page)).await;
+                let listed =
+                    walk(limit, |page| registry.list_referrers(&at, subject, &types, None, page)).await;
                 assert_eq!(
                     listed.iter().map(|referrer| referrer.digest).collect::<Vec<_>>(),
                     referrers(narrow),

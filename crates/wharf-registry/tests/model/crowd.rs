@@ -15,7 +15,9 @@ use super::random::Random;
 
 const REPOSITORIES: [&str; 3] = ["one", "two", "three"];
 /// In the metadata, and in files.
-const SIZES: [usize; 4] = [10, 5_000, 65_537, 150_000];
+const SIZES: [usize; 8] = [10, 11, 12, 5_000, 65_536, 65_537, 65_538, 150_000];
+/// Images that one task keeps: few, so that most blobs are named by none, and the collector has work.
+const KEPT: usize = 2;
 
 #[derive(Default)]
 pub struct Counts {
@@ -48,8 +50,8 @@ impl Worker {
     async fn work(mut self, steps: usize) -> Vec<(usize, Manifest, Vec<usize>)> {
         for step in 0..steps {
             match self.random.below(10) {
-                0..5 => self.push(step).await,
-                5..7 => self.delete().await,
+                0..6 if self.mine.len() < KEPT => self.push(step).await,
+                0..7 => self.delete().await,
                 7 => self.delete_a_blob().await,
                 _ => self.look().await,
             }
@@ -64,7 +66,9 @@ impl Worker {
         match self.random.below(4) {
             0 => {
                 let source = &self.places[self.random.below(self.places.len())];
-                if let MountOutcome::Mounted(_) = self.registry.mount_blob(at, &digest, Some(source)).await.unwrap() {
+                if let MountOutcome::Mounted(_) =
+                    self.registry.mount_blob(at, &digest, Some(source)).await.unwrap()
+                {
                     return count(&self.counts.mounted);
                 }
             }
@@ -192,7 +196,8 @@ pub async fn run(seed: u64, workers: usize, steps: usize) -> Arc<Counts> {
         .map(|size| Bytes::from_iter((0..*size).map(|at| (at * 13 + size) as u8)))
         .map(|content| (Digest::sha256(&content), content))
         .collect();
-    let (blobs, counts, stop) = (Arc::new(blobs), Arc::new(Counts::default()), Arc::new(AtomicBool::new(false)));
+    let (blobs, counts, stop) =
+        (Arc::new(blobs), Arc::new(Counts::default()), Arc::new(AtomicBool::new(false)));
     let collector = tokio::spawn({
         let (registry, clock, stop) = (house.registry.clone(), house.clock.clone(), Arc::clone(&stop));
         async move {

@@ -5,10 +5,13 @@ use std::fmt::Debug;
 use bytes::Bytes;
 use futures_util::stream;
 use wharf_registry::{
-    Authorized, BodyError, BodyStream, EncryptionType, ImageId, LayerState, MountOutcome, NewRepository, PutImage, RegistryError,
+    Authorized, BodyError, BodyStream, EncryptionType, ImageId, LayerState, MountOutcome, NewRepository,
+    PutImage, RegistryError,
 };
 use wharf_store::meta::{MetaError, repositories};
-use wharf_types::{ByteRange, Digest, DigestAlgorithm, Mutability, Reference, RepositoryRef, TagFilter, UploadId};
+use wharf_types::{
+    ByteRange, Digest, DigestAlgorithm, Mutability, Reference, RepositoryRef, TagFilter, UploadId,
+};
 
 use super::house::House;
 use super::random::Random;
@@ -97,7 +100,12 @@ impl Player {
         self.done += 1;
     }
 
-    fn same<T: Debug + PartialEq>(&mut self, what: String, real: Result<T, RegistryError>, model: Result<T, Refused>) -> bool {
+    fn same<T: Debug + PartialEq>(
+        &mut self,
+        what: String,
+        real: Result<T, RegistryError>,
+        model: Result<T, Refused>,
+    ) -> bool {
         let real = real.map_err(|error| refused(&error));
         let good = real.is_ok();
         self.log.push(format!("{}: {what} -> {real:?}", self.done));
@@ -137,7 +145,13 @@ impl Player {
         let force = self.random.chance(60);
         let real = self.house.registry.delete_repository(&self.at(name), force).await.map(drop);
         // The contents are dropped behind the answer; the model does it at once.
-        while self.house.meta.read(|tx| Ok::<_, MetaError>(!repositories::deleted(tx, 1)?.is_empty())).await.unwrap() {
+        while self
+            .house
+            .meta
+            .read(|tx| Ok::<_, MetaError>(!repositories::deleted(tx, 1)?.is_empty()))
+            .await
+            .unwrap()
+        {
             tokio::task::yield_now().await;
         }
         let model = self.model.delete(name, force);
@@ -194,8 +208,16 @@ impl Player {
             let blob = self.random.pick(&self.universe.blobs).0;
             let expires_at = self.model.now + self.lifetime();
             let (id, repository, generation) = (upload.id, name.to_owned(), *generation);
-            let new =
-                Upload { id, repository, generation, blob, received: 0, parts: 0, expires_at, finished: false };
+            let new = Upload {
+                id,
+                repository,
+                generation,
+                blob,
+                received: 0,
+                parts: 0,
+                expires_at,
+                finished: false,
+            };
             self.uploads.push(new);
             if self.uploads.len() > 6 {
                 self.uploads.remove(0);
@@ -229,7 +251,10 @@ impl Player {
             0 if !chunk.is_empty() => {
                 model = model.and(Err("InvalidLayerPart".into()));
                 let chunk_range = range(received + 1, chunk.len());
-                ("a chunk from elsewhere", registry.append_upload(&at, id, chunk_range, whole(chunk.clone())).await)
+                (
+                    "a chunk from elsewhere",
+                    registry.append_upload(&at, id, chunk_range, whole(chunk.clone())).await,
+                )
             }
             1 => {
                 model = model.and(Err("BodyBroken".into()));
@@ -251,14 +276,20 @@ impl Player {
         if model.is_ok() && length > 0 {
             let expires_at = self.model.now + self.lifetime();
             let upload = &mut self.uploads[index];
-            (upload.received, upload.parts, upload.expires_at) = (received + length, upload.parts + 1, expires_at);
+            (upload.received, upload.parts, upload.expires_at) =
+                (received + length, upload.parts + 1, expires_at);
         }
-        self.same(format!("append {what} of {length} to {id}"), real.map(|progress| progress.received as usize), model);
+        self.same(
+            format!("append {what} of {length} to {id}"),
+            real.map(|progress| progress.received as usize),
+            model,
+        );
     }
 
     async fn finish(&mut self, index: usize) {
         let upload = &self.uploads[index];
-        let (at, id, received, name) = (self.at(&upload.repository), upload.id, upload.received, upload.repository.clone());
+        let (at, id, received, name) =
+            (self.at(&upload.repository), upload.id, upload.received, upload.repository.clone());
         let (finished, blob) = (upload.finished, upload.blob);
         let rest = self.universe.content(blob).slice(received..);
         let complete = self.random.chance(85);
@@ -267,9 +298,11 @@ impl Player {
         let too_small = self.model.options.dialect == wharf_registry::Dialect::Ecr
             && upload.parts > 0
             && upload.parts + usize::from(!body.is_empty()) > 1;
-        let linked = self.model.repositories.get(&name).is_some_and(|now| {
-            now.generation == upload.generation && now.links.contains_key(&blob)
-        });
+        let linked = self
+            .model
+            .repositories
+            .get(&name)
+            .is_some_and(|now| now.generation == upload.generation && now.links.contains_key(&blob));
         let real = self.house.registry.finish_upload(&at, id, &[blob], None, Some(whole(body))).await;
         let model = match found {
             // The answer that was lost is given again.
@@ -306,7 +339,11 @@ impl Player {
             .collect();
         for (name, id, received, state) in all {
             let real = self.house.registry.upload_status(&self.at(&name), id).await;
-            self.same(format!("status of {id}"), real.map(|progress| progress.received as usize), state.map(|()| received));
+            self.same(
+                format!("status of {id}"),
+                real.map(|progress| progress.received as usize),
+                state.map(|()| received),
+            );
         }
     }
 
@@ -339,10 +376,18 @@ impl Player {
                 let content = self.universe.content(blob.digest).clone();
                 let real = self.house.registry.put_blob(&at, blob.digest, whole(content)).await;
                 let model = self.model.push_blob(name, blob.digest);
-                self.same(format!("push {} to {name}", blob.digest), real.map(|blob| blob.already_existed), model);
+                self.same(
+                    format!("push {} to {name}", blob.digest),
+                    real.map(|blob| blob.already_existed),
+                    model,
+                );
             }
         }
-        let put = PutImage { manifest: manifest.clone(), digest: promised, tags: tags.iter().map(|tag| tag.parse().unwrap()).collect() };
+        let put = PutImage {
+            manifest: manifest.clone(),
+            digest: promised,
+            tags: tags.iter().map(|tag| tag.parse().unwrap()).collect(),
+        };
         let real = self.house.registry.put_image(&at, put).await;
         let model = match self.model.repository(name).map(drop) {
             Ok(()) => self.model.put(name, &manifest, algorithm, &tags),
@@ -353,7 +398,8 @@ impl Player {
     }
 
     fn image_ids(&mut self, name: &str, most: usize) -> Vec<Id> {
-        let mut digests: Vec<Digest> = self.universe.manifests.iter().map(|m| Digest::sha256(m.bytes())).collect();
+        let mut digests: Vec<Digest> =
+            self.universe.manifests.iter().map(|m| Digest::sha256(m.bytes())).collect();
         if let Some(repository) = self.model.repositories.get(name) {
             // Mostly what is there.
             let there: Vec<Digest> = repository.images.keys().copied().collect();
@@ -375,15 +421,20 @@ impl Player {
     async fn delete_images(&mut self, name: &str) {
         let ids = self.image_ids(name, 4);
         let asked: Vec<ImageId> = ids.iter().map(image_id).collect();
-        let real = self.house.registry.delete_images(&self.at(name), &asked).await.map(|(removed, failed)| {
-            let mut removed: Vec<_> =
-                removed.into_iter().map(|image| (image.digest, image.tag.map(|tag| tag.to_string()))).collect();
-            let mut failed: Vec<_> =
-                failed.into_iter().map(|failure| format!("{:?} {}", failure.id, failure.code.as_str())).collect();
-            removed.sort();
-            failed.sort();
-            (removed, failed)
-        });
+        let real =
+            self.house.registry.delete_images(&self.at(name), &asked).await.map(|(removed, failed)| {
+                let mut removed: Vec<_> = removed
+                    .into_iter()
+                    .map(|image| (image.digest, image.tag.map(|tag| tag.to_string())))
+                    .collect();
+                let mut failed: Vec<_> = failed
+                    .into_iter()
+                    .map(|failure| format!("{:?} {}", failure.id, failure.code.as_str()))
+                    .collect();
+                removed.sort();
+                failed.sort();
+                (removed, failed)
+            });
         let model = self.model.delete_images(name, &ids).map(|(mut removed, failed)| {
             let mut failed: Vec<_> =
                 failed.iter().map(|(id, fate)| format!("{:?} {fate:?}", image_id(id))).collect();
@@ -423,10 +474,12 @@ impl Player {
         let model = self.model.head_blob(name, digest);
         let registry = &self.house.registry;
         let real = match (self.random.chance(50), registry.stat_blob_now(&at, &digest)) {
-            (true, _) => registry.check_layers(&at, &[digest.to_string()]).await.and_then(|checks| match &checks[0].state {
-                LayerState::Available { .. } => Ok(()),
-                LayerState::Unavailable => Err(RegistryError::BlobUnknown(digest)),
-                other => Err(RegistryError::Internal(format!("{other:?}"))),
+            (true, _) => registry.check_layers(&at, &[digest.to_string()]).await.and_then(|checks| {
+                match &checks[0].state {
+                    LayerState::Available { .. } => Ok(()),
+                    LayerState::Unavailable => Err(RegistryError::BlobUnknown(digest)),
+                    other => Err(RegistryError::Internal(format!("{other:?}"))),
+                }
             }),
             (_, Some(now)) => now.map(drop),
             (_, None) => registry.stat_blob(&at, &digest).await.map(drop),
@@ -459,7 +512,8 @@ impl Player {
             _ => {}
         }
         let parsed = tag.map(|tag| tag.parse().unwrap());
-        let real = self.house.registry.undelete(self.at(name).target(), digest.as_ref(), parsed.as_ref()).await;
+        let real =
+            self.house.registry.undelete(self.at(name).target(), digest.as_ref(), parsed.as_ref()).await;
         let real = real.map(|report| super::state::Restored {
             restored: report.restored,
             tags: report.tags.iter().map(ToString::to_string).collect(),
@@ -485,7 +539,8 @@ impl Player {
             _ => {
                 let on = self.random.chance(70);
                 let value = if on { "ENABLED" } else { "DISABLED" };
-                let real = self.house.registry.put_account_setting(&self.house.here(), "BLOB_MOUNTING", value).await;
+                let real =
+                    self.house.registry.put_account_setting(&self.house.here(), "BLOB_MOUNTING", value).await;
                 self.model.mounting = on;
                 self.same(format!("mounting is {value}"), real.map(drop), Ok(()));
             }

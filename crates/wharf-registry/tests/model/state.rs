@@ -161,8 +161,13 @@ impl Model {
         // Indexes go before what they name, a hundred at a time.
         loop {
             let repository = self.repository(name)?;
-            let free: Vec<Digest> =
-                repository.images.keys().copied().filter(|digest| !repository.held(*digest)).take(100).collect();
+            let free: Vec<Digest> = repository
+                .images
+                .keys()
+                .copied()
+                .filter(|digest| !repository.held(*digest))
+                .take(100)
+                .collect();
             if free.is_empty() {
                 break;
             }
@@ -181,7 +186,8 @@ impl Model {
         let repository = self.repositories.get_mut(name).expect("exists");
         repository.links.remove(&digest);
         let kms = repository.kms;
-        let last = !self.repositories.values().any(|other| other.kms == kms && other.links.contains_key(&digest));
+        let last =
+            !self.repositories.values().any(|other| other.kms == kms && other.links.contains_key(&digest));
         if last {
             self.trash.entry((kms, digest)).or_default().push(self.now);
         }
@@ -257,7 +263,9 @@ impl Model {
         if new {
             may_be_put(repository, manifest, quotas.images_per_repository)?;
         }
-        if !moved.is_empty() && (repository.tags_of(digest).len() + moved.len()) as u64 > quotas.tags_per_image {
+        if !moved.is_empty()
+            && (repository.tags_of(digest).len() + moved.len()) as u64 > quotas.tags_per_image
+        {
             return Err("LimitExceeded".into());
         }
         if new {
@@ -266,7 +274,11 @@ impl Model {
             let children = manifest.children();
             let sizes = children.iter().map(|child| repository.images[&child.digest].size);
             let size = sizes.max().unwrap_or_else(|| manifest.content_size());
-            insert(repository, digest, Arc::new(Image { manifest: manifest.clone(), pushed_at: now, size, blobs }));
+            insert(
+                repository,
+                digest,
+                Arc::new(Image { manifest: manifest.clone(), pushed_at: now, size, blobs }),
+            );
         }
         for tag in &moved {
             repository.tags.insert((*tag).clone(), digest);
@@ -301,7 +313,9 @@ impl Model {
             Id::Digest(digest) => self.delete_digest(name, *digest, removed),
             Id::Tag(tag) => match repository.tags.get(tag).copied() {
                 None => Fate::ImageNotFound,
-                Some(digest) if repository.tags_of(digest).len() == 1 => self.delete_digest(name, digest, removed),
+                Some(digest) if repository.tags_of(digest).len() == 1 => {
+                    self.delete_digest(name, digest, removed)
+                }
                 Some(digest) => {
                     removed.push((digest, Some(tag.clone())));
                     self.repositories.get_mut(name).expect("exists").tags.remove(tag);
@@ -388,7 +402,12 @@ impl Model {
         report
     }
 
-    pub fn undelete(&mut self, name: &str, digest: Option<Digest>, tag: Option<&str>) -> Result<Restored, Refused> {
+    pub fn undelete(
+        &mut self,
+        name: &str,
+        digest: Option<Digest>,
+        tag: Option<&str>,
+    ) -> Result<Restored, Refused> {
         self.repository(name)?;
         let wanted: Vec<Digest> = match digest {
             Some(digest) => vec![digest],
@@ -412,7 +431,9 @@ impl Model {
         if !seen.insert(digest) {
             return;
         }
-        let newest = |model: &Self| model.dead.iter().rposition(|dead| dead.repository == name && dead.digest == digest);
+        let newest = |model: &Self| {
+            model.dead.iter().rposition(|dead| dead.repository == name && dead.digest == digest)
+        };
         let Some(at) = newest(self).filter(|at| self.dead[*at].kms == self.repositories[name].kms) else {
             report.skipped.push(digest);
             return;
@@ -472,7 +493,8 @@ fn may_be_put(repository: &Repository, manifest: &Manifest, most: u64) -> Result
     if repository.images.len() as u64 >= most {
         return Err("LimitExceeded".into());
     }
-    let missing = |digests: Vec<Digest>| digests.iter().map(|digest| format!(" {digest}")).collect::<String>();
+    let missing =
+        |digests: Vec<Digest>| digests.iter().map(|digest| format!(" {digest}")).collect::<String>();
     let own = manifest.blobs().into_iter().filter(|blob| !blob.foreign).map(|blob| blob.digest);
     let layers: Vec<Digest> = own.filter(|digest| !repository.links.contains_key(digest)).collect();
     if !layers.is_empty() {

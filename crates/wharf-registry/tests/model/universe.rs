@@ -107,7 +107,8 @@ fn image(
         "annotations": {"number": number.to_string()},
     });
     if let Some(subject) = subject {
-        manifest["subject"] = json!({"mediaType": MediaType::OCI_MANIFEST, "digest": subject.to_string(), "size": 7});
+        manifest["subject"] =
+            json!({"mediaType": MediaType::OCI_MANIFEST, "digest": subject.to_string(), "size": 7});
         manifest["artifactType"] = (*random.pick(&ARTIFACT_TYPES)).into();
     }
     parse(&manifest)
