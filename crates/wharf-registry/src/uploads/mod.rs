@@ -102,7 +102,9 @@ impl Registry {
             state: None,
             expires_at: new.expires_at,
         };
-        if !self.inner.meta.write(move |tx| uploads::start(tx, &new)).await.map_err(RegistryError::from)? {
+        // Relaxed: a session without bytes is no promise, and whatever follows in it is synced with it.
+        let started = self.inner.meta.write_relaxed(move |tx| uploads::start(tx, &new)).await;
+        if !started.map_err(RegistryError::from)? {
             return Err(RegistryError::RepositoryNotFound(repository.name.clone()));
         }
         self.inner.stats.uploads_started.fetch_add(1, Relaxed);
@@ -204,8 +206,13 @@ impl Registry {
 
     /// Refuses to take bytes when the store is below its watermark.
     pub(crate) async fn refuse_when_full(&self) -> Result<(), RegistryError> {
+        if self.inner.uploads.has_plenty() { Ok(()) } else { self.refuse_below_watermark().await }
+    }
+
+    /// As [`refuse_when_full`](Self::refuse_when_full), whatever there was a moment ago.
+    async fn refuse_below_watermark(&self) -> Result<(), RegistryError> {
         let watermark = self.inner.options.low_watermark;
-        if watermark == 0 || self.inner.uploads.has_plenty() {
+        if watermark == 0 {
             return Ok(());
         }
         match self.inner.objects.free_space().await? {

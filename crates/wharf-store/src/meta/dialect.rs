@@ -12,6 +12,14 @@ pub enum Dialect {
 }
 
 impl Dialect {
+    /// Follows a table's name and names the index to use: SQLite would take a unique one over a nearly empty one.
+    pub fn indexed_by_manifests_inactive(self) -> &'static str {
+        match self {
+            Dialect::Sqlite => " INDEXED BY manifests_inactive",
+            Dialect::Postgres => "",
+        }
+    }
+
     /// Ends a `SELECT` of rows that must not go away before the transaction ends.
     pub fn for_key_share(self) -> &'static str {
         match self {

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 use super::{error::MetaError, testing::FaultPlan};
 
@@ -109,6 +109,8 @@ fn open(path: &Path, extra: OpenFlags, options: &SqliteOptions) -> Result<Connec
     let conn = Connection::open_with_flags(path, flags)?;
     conn.busy_timeout(options.busy_timeout)?;
     conn.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
+    // One plan per statement: without it SQLite plans statements with partial indexes anew for each binding.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     conn.execute_batch(
         "PRAGMA temp_store = MEMORY;
          PRAGMA mmap_size = 0;",

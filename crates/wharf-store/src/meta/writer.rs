@@ -25,6 +25,8 @@ pub(super) enum Message {
 
 /// A write transaction on its way.
 pub(super) trait Job: Send {
+    /// Whether it may be answered before the sync.
+    fn is_relaxed(&self) -> bool;
     /// Runs the work, perhaps not for the first time; true if its changes are to be kept.
     fn run(&mut self, tx: &mut Tx<'_>) -> bool;
     /// Answers with what the work returned, or with the failure of the batch.
@@ -33,14 +35,15 @@ pub(super) trait Job: Send {
 
 pub(super) struct Write<F, T, E> {
     work: F,
+    relaxed: bool,
     outcome: Option<Result<T, E>>,
     reply: oneshot::Sender<Result<T, E>>,
 }
 
 impl<F, T, E> Write<F, T, E> {
-    pub fn new(work: F) -> (Box<Self>, oneshot::Receiver<Result<T, E>>) {
+    pub fn new(work: F, relaxed: bool) -> (Box<Self>, oneshot::Receiver<Result<T, E>>) {
         let (reply, answer) = oneshot::channel();
-        (Box::new(Write { work, outcome: None, reply }), answer)
+        (Box::new(Write { work, relaxed, outcome: None, reply }), answer)
     }
 }
 
@@ -50,6 +53,10 @@ where
     T: Send,
     E: From<MetaError> + Send,
 {
+    fn is_relaxed(&self) -> bool {
+        self.relaxed
+    }
+
     fn run(&mut self, tx: &mut Tx<'_>) -> bool {
         self.outcome = None;
         self.outcome.insert((self.work)(tx)).is_ok()
@@ -75,6 +82,10 @@ pub(super) struct Writer {
     options: SqliteOptions,
     counters: Arc<Counters>,
     page_bytes: u64,
+    /// A job that was taken from the queue and belongs to the next batch.
+    held: Option<Box<dyn Job>>,
+    /// Whether commits sync now.
+    syncing: bool,
     /// Frames in the log at the last checkpoint that could not finish.
     tried_at: u64,
 }
@@ -88,12 +99,12 @@ impl Writer {
     ) -> Result<Writer, MetaError> {
         let page_bytes: i64 = conn.query_row("PRAGMA page_size", [], |row| row.get(0))?;
         let page_bytes = u64::try_from(page_bytes).unwrap_or(4096).max(512);
-        Ok(Writer { conn, queue, options, counters, page_bytes, tried_at: 0 })
+        Ok(Writer { conn, queue, options, counters, page_bytes, held: None, syncing: true, tried_at: 0 })
     }
 
     /// Runs until the queue is closed and empty, or durability is lost.
     pub fn run(mut self) {
-        while let Some(message) = self.queue.blocking_recv() {
+        while let Some(message) = self.next_message() {
             let done = match message {
                 Message::Close => {
                     self.queue.close();
@@ -109,8 +120,19 @@ impl Writer {
         let _ = self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)");
     }
 
-    /// Runs `first` and what waits behind it in one commit, and answers.
+    fn next_message(&mut self) -> Option<Message> {
+        match self.held.take() {
+            Some(job) => Some(Message::Run(job)),
+            None => self.queue.blocking_recv(),
+        }
+    }
+
+    /// Runs `first` and what waits behind it in one commit, and answers. A batch that begins with a relaxed job takes
+    /// only such jobs and does not sync; others take both.
     fn serve(&mut self, first: Box<dyn Job>) -> Result<(), Lost> {
+        if let Err(error) = self.sync_commits(!first.is_relaxed()) {
+            return self.answer(vec![first], Err(error));
+        }
         let mut jobs = vec![first];
         let result = self.batch(&mut jobs, true);
         if jobs.len() > 1 && matches!(result, Err(MetaError::Constraint { .. })) {
@@ -187,8 +209,24 @@ impl Writer {
         }
     }
 
+    /// In the write-ahead log a commit's sync makes all commits before it durable, those without a sync too. The
+    /// setting cannot be changed inside a transaction.
+    fn sync_commits(&mut self, syncing: bool) -> Result<(), MetaError> {
+        if self.syncing != syncing {
+            let level = if syncing { "FULL" } else { "NORMAL" };
+            self.undo()?;
+            self.conn.pragma_update(None, "synchronous", level)?;
+            self.syncing = syncing;
+        }
+        Ok(())
+    }
+
     fn next_queued(&mut self) -> Option<Box<dyn Job>> {
         match self.queue.try_recv().ok()? {
+            Message::Run(job) if !self.syncing && !job.is_relaxed() => {
+                self.held = Some(job);
+                None
+            }
             Message::Run(job) => Some(job),
             Message::Close => {
                 self.queue.close();

@@ -167,6 +167,7 @@ CREATE TABLE manifests (
     content       BLOB    NOT NULL,
     PRIMARY KEY (repository_id, digest)
 );
+CREATE INDEX manifests_inactive ON manifests (repository_id, digest) WHERE status <> 'ACTIVE';
 CREATE INDEX manifests_by_subject ON manifests (repository_id, subject, digest) WHERE subject IS NOT NULL;
 
 CREATE TABLE manifest_blobs (
