@@ -180,7 +180,8 @@ fn restore(
         manifests::insert(tx, id, &dead.manifest, &dead.sealed)?;
         manifests::link_blobs(tx, id, &text, &dead.blobs)?;
         manifests::link_children(tx, id, &text, &dead.children)?;
-        missing::link_or_record(tx, id, &text, &dead.missing)?;
+        let late = missing::link_or_record(tx, id, &text, &dead.missing)?;
+        manifests::raise_content_size(tx, id, &text, late)?;
     }
     let mut room = quotas.tags_per_image.saturating_sub(tags::count_of(tx, id, &text)?);
     let mut restored = Vec::new();

@@ -238,7 +238,7 @@ fn insert(tx: &mut Tx<'_>, work: &Work) -> Result<(), RegistryError> {
     let missing = Missing { blobs, manifests: children };
     let late = missing::link_or_record(tx, id, &work.row.digest, &missing)?;
     if !work.children.is_empty() {
-        manifests::set_content_size(tx, id, &work.row.digest, largest.max(late))?;
+        manifests::raise_content_size(tx, id, &work.row.digest, largest.max(late))?;
     }
     Ok(())
 }

@@ -213,17 +213,27 @@ pub fn link_children(
     Ok((missing, largest))
 }
 
-/// Corrects the content size of an index, which is known once its children are.
-pub fn set_content_size(
+/// Says that an index holds a child of this content size: it is as large as its largest, and so are those that name it.
+pub fn raise_content_size(
     tx: &mut Tx<'_>,
     repository_id: i64,
     digest: &str,
     size: i64,
 ) -> Result<(), MetaError> {
-    tx.execute(
-        "UPDATE manifests SET content_size = $3 WHERE repository_id = $1 AND digest = $2",
-        &[&repository_id, &digest, &size],
-    )?;
+    let mut larger = vec![digest.to_owned()];
+    while let Some(index) = larger.pop() {
+        let raised = tx.execute(
+            "UPDATE manifests SET content_size = $3 WHERE repository_id = $1 AND digest = $2 AND content_size < $3",
+            &[&repository_id, &index, &size],
+        )?;
+        if raised == 1 {
+            larger.extend(tx.query_all(
+                "SELECT parent FROM manifest_children WHERE repository_id = $1 AND child = $2",
+                &[&repository_id, &index],
+                |row| row.get::<String>(0),
+            )?);
+        }
+    }
     Ok(())
 }
 

@@ -90,10 +90,7 @@ pub(super) fn manifest_arrived(
             "INSERT INTO manifest_children (repository_id, parent, child) VALUES ($1, $2, $3)",
             &[&repository_id, &parent, &digest],
         )?;
-        tx.execute(
-            "UPDATE manifests SET content_size = $3 WHERE repository_id = $1 AND digest = $2 AND content_size < $3",
-            &[&repository_id, &parent, &content_size],
-        )?;
+        manifests::raise_content_size(tx, repository_id, &parent, content_size)?;
     }
     Ok(())
 }
