@@ -40,6 +40,7 @@ fn rules(options: &mut Options, random: &mut Random) {
         options.dialect = Dialect::Ecr;
     }
     options.encrypt = random.chance(80);
+    options.sparse_manifests = random.chance(30);
     options.unreferenced_grace = 60 * MINUTE;
     options.trash_window = 120 * MINUTE;
     options.upload_lifetime = 50 * MINUTE;

@@ -125,7 +125,7 @@ impl Player {
                         detail.artifact_type.as_deref()
                     ),
                     (
-                        image.size,
+                        repository.size(detail.digest),
                         image.pushed_at,
                         image.manifest.media_type(),
                         image.manifest.artifact_type()

@@ -2,7 +2,6 @@
 //! transactions, no files.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use wharf_registry::{Dialect, Options};
 use wharf_types::{Digest, DigestAlgorithm, Manifest, Mutability, Tag};
@@ -13,17 +12,37 @@ pub type Refused = String;
 /// Whether a key of KMS, rather than the registry's, encrypts.
 pub type Kms = bool;
 
+#[derive(Clone)]
 pub struct Image {
     pub manifest: Manifest,
     pub pushed_at: i64,
-    pub size: u64,
-    /// Edges: what it keeps alive.
-    pub blobs: BTreeSet<Digest>,
+    /// What it names and keeps alive.
+    blobs: BTreeSet<Digest>,
+    children: BTreeSet<Digest>,
+    /// What it names, being sparse, and has not arrived.
+    missing_blobs: BTreeSet<Digest>,
+    missing_children: BTreeSet<Digest>,
 }
 
 impl Image {
-    pub fn children(&self) -> BTreeSet<Digest> {
-        self.manifest.children().iter().map(|child| child.digest).collect()
+    fn new(manifest: &Manifest, pushed_at: i64) -> Self {
+        let missing_blobs =
+            manifest.blobs().into_iter().filter(|blob| !blob.foreign).map(|blob| blob.digest).collect();
+        let missing_children = manifest.children().into_iter().map(|child| child.digest).collect();
+        let (blobs, children) = Default::default();
+        Self { manifest: manifest.clone(), pushed_at, blobs, children, missing_blobs, missing_children }
+    }
+
+    fn blob_arrives(&mut self, blob: Digest) {
+        if self.missing_blobs.remove(&blob) {
+            self.blobs.insert(blob);
+        }
+    }
+
+    fn child_arrives(&mut self, child: Digest) {
+        if self.missing_children.remove(&child) {
+            self.children.insert(child);
+        }
     }
 }
 
@@ -32,7 +51,7 @@ pub struct Repository {
     pub generation: u64,
     pub kms: Kms,
     pub mutability: Mutability,
-    pub images: BTreeMap<Digest, Arc<Image>>,
+    pub images: BTreeMap<Digest, Image>,
     pub tags: BTreeMap<String, Digest>,
     /// Blobs, with since when no manifest names them.
     pub links: BTreeMap<Digest, Option<i64>>,
@@ -48,7 +67,7 @@ impl Repository {
     }
 
     fn held(&self, digest: Digest) -> bool {
-        self.images.values().any(|image| image.children().contains(&digest))
+        self.images.values().any(|image| image.children.contains(&digest))
     }
 
     /// A link made, or its grace renewed; answers whether it was there.
@@ -64,8 +83,31 @@ impl Repository {
 
     fn link(&mut self, digest: Digest, now: i64) -> bool {
         let already = self.touch(digest, now);
-        self.links.entry(digest).or_insert(Some(now));
+        if !already {
+            self.images.values_mut().for_each(|image| image.blob_arrives(digest));
+            self.links.insert(digest, (!self.named_by_image(digest)).then_some(now));
+        }
         already
+    }
+
+    /// Adds an image, with edges to all it names that is there.
+    fn insert(&mut self, digest: Digest, mut image: Image) {
+        self.links.keys().for_each(|blob| image.blob_arrives(*blob));
+        for blob in &image.blobs {
+            self.links.insert(*blob, None);
+        }
+        self.images.keys().for_each(|child| image.child_arrives(*child));
+        self.images.values_mut().for_each(|waiting| waiting.child_arrives(digest));
+        self.images.insert(digest, image);
+    }
+
+    /// What is described as an image's size.
+    pub fn size(&self, digest: Digest) -> u64 {
+        let image = &self.images[&digest];
+        match image.manifest.children().is_empty() {
+            true => image.manifest.content_size(),
+            false => image.children.iter().map(|child| self.size(*child)).max().unwrap_or_default(),
+        }
     }
 }
 
@@ -74,7 +116,7 @@ pub struct Dead {
     pub repository: String,
     pub kms: Kms,
     pub digest: Digest,
-    pub image: Arc<Image>,
+    pub image: Image,
     pub tags: Vec<String>,
     pub deleted_at: i64,
 }
@@ -248,7 +290,7 @@ impl Model {
         algorithm: DigestAlgorithm,
         tags: &[String],
     ) -> Result<bool, Refused> {
-        let (now, quotas) = (self.now, self.options.quotas);
+        let (now, quotas, sparse) = (self.now, self.options.quotas, self.options.sparse_manifests);
         let repository = self.change(name)?;
         let digest = manifest.digest(algorithm);
         let moved: BTreeSet<&String> =
@@ -261,7 +303,7 @@ impl Model {
         }
         let new = !repository.images.contains_key(&digest);
         if new {
-            may_be_put(repository, manifest, quotas.images_per_repository)?;
+            may_be_put(repository, manifest, quotas.images_per_repository, sparse)?;
         }
         if !moved.is_empty()
             && (repository.tags_of(digest).len() + moved.len()) as u64 > quotas.tags_per_image
@@ -269,16 +311,11 @@ impl Model {
             return Err("LimitExceeded".into());
         }
         if new {
-            let blobs = manifest.blobs().into_iter().map(|blob| blob.digest);
-            let blobs = blobs.filter(|digest| repository.links.contains_key(digest)).collect();
-            let children = manifest.children();
-            let sizes = children.iter().map(|child| repository.images[&child.digest].size);
-            let size = sizes.max().unwrap_or_else(|| manifest.content_size());
-            insert(
-                repository,
-                digest,
-                Arc::new(Image { manifest: manifest.clone(), pushed_at: now, size, blobs }),
-            );
+            let mut image = Image::new(manifest, now);
+            // What is foreign is kept if it happens to be there.
+            let foreign = manifest.blobs().into_iter().filter(|blob| blob.foreign).map(|blob| blob.digest);
+            image.blobs.extend(foreign.filter(|digest| repository.links.contains_key(digest)));
+            repository.insert(digest, image);
         }
         for tag in &moved {
             repository.tags.insert((*tag).clone(), digest);
@@ -438,15 +475,15 @@ impl Model {
             report.skipped.push(digest);
             return;
         };
-        let (image, tags) = (Arc::clone(&self.dead[at].image), self.dead[at].tags.clone());
+        let (image, tags) = (self.dead[at].image.clone(), self.dead[at].tags.clone());
         if !self.repositories[name].images.contains_key(&digest) {
             // The last named comes back first.
-            for child in image.children().into_iter().rev() {
-                if !self.repositories[name].images.contains_key(&child) {
-                    self.restore(name, child, seen, report);
+            for child in image.children.iter().rev() {
+                if !self.repositories[name].images.contains_key(child) {
+                    self.restore(name, *child, seen, report);
                 }
             }
-            if !self.revive(name, digest, &image) {
+            if !self.revive(name, digest, image) {
                 report.skipped.push(digest);
                 return;
             }
@@ -464,10 +501,10 @@ impl Model {
         report.restored.push(digest);
     }
 
-    fn revive(&mut self, name: &str, digest: Digest, image: &Arc<Image>) -> bool {
+    fn revive(&mut self, name: &str, digest: Digest, image: Image) -> bool {
         let (now, kms) = (self.now, self.repositories[name].kms);
         let repository = &self.repositories[name];
-        let whole = image.children().iter().all(|child| repository.images.contains_key(child));
+        let whole = image.children.iter().all(|child| repository.images.contains_key(child));
         let room = (repository.images.len() as u64) < self.options.quotas.images_per_repository;
         let linked = |blob: &Digest| {
             self.repositories.values().any(|other| other.kms == kms && other.links.contains_key(blob))
@@ -484,14 +521,17 @@ impl Model {
         for blob in &image.blobs {
             repository.link(*blob, now);
         }
-        insert(repository, digest, Arc::clone(image));
+        repository.insert(digest, image);
         true
     }
 }
 
-fn may_be_put(repository: &Repository, manifest: &Manifest, most: u64) -> Result<(), Refused> {
+fn may_be_put(repository: &Repository, manifest: &Manifest, most: u64, sparse: bool) -> Result<(), Refused> {
     if repository.images.len() as u64 >= most {
         return Err("LimitExceeded".into());
+    }
+    if sparse {
+        return Ok(());
     }
     let missing =
         |digests: Vec<Digest>| digests.iter().map(|digest| format!(" {digest}")).collect::<String>();
@@ -506,11 +546,4 @@ fn may_be_put(repository: &Repository, manifest: &Manifest, most: u64) -> Result
         true => Ok(()),
         false => Err(format!("ReferencedImagesNotFound{}", missing(children))),
     }
-}
-
-fn insert(repository: &mut Repository, digest: Digest, image: Arc<Image>) {
-    for blob in &image.blobs {
-        repository.links.insert(*blob, None);
-    }
-    repository.images.insert(digest, image);
 }
