@@ -165,7 +165,13 @@ impl Found {
     /// An immutable tag is what its winner was told; a loser was told the truth. Looks at the newest, sometimes at all.
     pub fn check_claims(&mut self, claims: &Claims) {
         let mut claims = claims.0.lock().unwrap();
-        let after = claims.keys().rev().nth(40).filter(|_| self.kills % 20 != 0).cloned().unwrap_or_default();
+        let after = claims
+            .keys()
+            .rev()
+            .nth(40)
+            .filter(|_| !self.kills.is_multiple_of(20))
+            .cloned()
+            .unwrap_or_default();
         let found = self.tags(FIXED, "c", &after);
         for (name, claim) in claims.iter_mut().filter(|(name, _)| **name > after) {
             let digest = found.get(name);
