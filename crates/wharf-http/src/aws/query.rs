@@ -61,4 +61,17 @@ mod tests {
         assert_eq!(xml_escape("plain é"), "plain é");
         assert_eq!(xml_escape("a<b>&\"'\u{0}\n"), "a&lt;b&gt;&amp;&quot;&apos;?\n");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_the_form_it_is_read(form in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+            proptest::prop_assert!(read_form(&form).values().all(Value::is_string));
+        }
+
+        #[test]
+        fn nothing_escaped_opens_or_ends_an_element(text in proptest::prelude::any::<String>()) {
+            let escaped = xml_escape(&text);
+            proptest::prop_assert!(!escaped.contains(['<', '>', '"', '\'', '\0']));
+        }
+    }
 }

@@ -149,4 +149,21 @@ mod tests {
         let nothing = paging("n=0", Dialect::Spec).unwrap().answer("{\"tags\":[", [].into_iter(), true, "/");
         assert!(!nothing.headers().contains_key(LINK));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_asked_for_pages_stay_in_bounds(n in "[0-9+-]{0,22}|.{0,6}", last in "\\PC{0,20}", ecr in proptest::prelude::any::<bool>()) {
+            let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+            let query = format!("n={}&last={}", encode(&n), encode(&last));
+            if let Ok(page) = paging(&query, if ecr { Dialect::Ecr } else { Dialect::Spec }) {
+                let most = if ecr { 1000 } else { MOST };
+                proptest::prop_assert!(page.limit.is_none_or(|limit| limit <= most));
+                // What a link repeats is encoded: nothing of it can end a line or the link.
+                let response = page.answer("{\"tags\":[", ["v1"].into_iter(), true, "/v2/aa/tags/list");
+                if let Some(link) = response.headers().get(LINK) {
+                    proptest::prop_assert!(link.as_bytes().iter().all(|byte| (32..127).contains(byte)));
+                }
+            }
+        }
+    }
 }

@@ -60,4 +60,21 @@ mod tests {
         assert_eq!(query.get("none"), None);
         assert!(query.parsed::<u32>("n", OciError::invalid_digest).is_err());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_the_query_it_is_read(query in "[a-z&=%+0-9A-F/?:@!$'()*,;~._-]{0,60}", name in "[a-z]{0,2}") {
+            let uri: http::Uri = format!("/v2/?{query}").parse().unwrap();
+            let query = Query::of(&uri);
+            proptest::prop_assert_eq!(query.get(&name), query.all(&name).next());
+        }
+
+        #[test]
+        fn whatever_a_parameter_holds_arrives(value in "\\PC{0,30}") {
+            let encoded: String = form_urlencoded::byte_serialize(value.as_bytes()).collect();
+            let uri: http::Uri = format!("/v2/?last=x&digest={encoded}&digest=y").parse().unwrap();
+            let got = Query::of(&uri).get("digest");
+            proptest::prop_assert_eq!(got.as_deref(), Some(value.as_str()));
+        }
+    }
 }
