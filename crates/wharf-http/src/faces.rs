@@ -5,8 +5,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -112,6 +113,12 @@ impl Faces {
     /// Answers one request.
     pub async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
         let _in_flight = self.inner.metrics.begin();
+        let is_head = request.method() == Method::HEAD;
+        let response = self.answer(request, peer).await;
+        if is_head { without_body(response) } else { response }
+    }
+
+    async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
         let path = request.uri().path();
         if path == "/v2" || path.starts_with("/v2/") {
             return oci::handle(self, request, peer).await;
@@ -181,6 +188,16 @@ fn is_aws<B>(request: &Request<B>) -> bool {
     request.method() == Method::POST
         || (request.method() == Method::GET
             && form_urlencoded::parse(query().as_bytes()).any(|(name, _)| name == "Action"))
+}
+
+/// The answer to a HEAD: what a GET would get, without the content (RFC 9110 §9.3.2). HTTP/2 connections send whatever
+/// body they are given, and clients take that for a broken connection.
+fn without_body(mut response: Response<Body>) -> Response<Body> {
+    if let Some(length) = response.body().size_hint().exact().filter(|length| *length > 0) {
+        response.headers_mut().entry(CONTENT_LENGTH).or_insert(HeaderValue::from(length));
+        *response.body_mut() = Body::empty();
+    }
+    response
 }
 
 /// A short answer in plain text.

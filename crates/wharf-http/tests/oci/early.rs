@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use wharf_types::UploadId;
+use wharf_types::{Digest, UploadId};
 
-use super::wharf::Wharf;
+use super::wharf::{REPOSITORY, Wharf};
 
 const PIECE: usize = 64 * 1024;
 
@@ -96,4 +96,34 @@ async fn http2_clients_are_told_as_well_and_keep_their_connection() {
     let upload = format!("/v2/team/api/blobs/uploads/{}", UploadId::random());
     assert_eq!(send("PATCH", upload, 4 << 20).await, 404);
     assert_eq!(send("GET", "/v2/".into(), 0).await, 200);
+}
+
+/// A frame of data in answer to HEAD is a broken stream to HTTP/2 clients, and every push asks for blobs by HEAD.
+#[tokio::test]
+async fn http2_clients_get_no_content_in_answer_to_head() {
+    let wharf = Wharf::start().await;
+    let credential = wharf.credential().await;
+    let stream = TcpStream::connect(wharf.addr).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let missing = Digest::sha256(b"missing");
+    for (target, status) in [
+        ("/v2/".to_owned(), 200),
+        (format!("/v2/{REPOSITORY}/blobs/{missing}"), 404),
+        (format!("/v2/{REPOSITORY}/manifests/none"), 404),
+        ("/v2/".to_owned() + "nothing", 404),
+        ("/healthz".to_owned(), 200),
+    ] {
+        let request = Request::head(format!("http://{}{target}", wharf.addr))
+            .header("authorization", &credential)
+            .body(Full::new(Bytes::new()))
+            .unwrap();
+        let answer = sender.send_request(request).await.unwrap();
+        assert_eq!(answer.status(), status, "{target}");
+        let length: usize = answer.headers()["content-length"].to_str().unwrap().parse().unwrap();
+        assert!(length > 0, "{target}: the length a GET would have");
+        let content = answer.into_body().collect().await.unwrap().to_bytes();
+        assert!(content.is_empty(), "{target}: {content:?}");
+    }
 }
