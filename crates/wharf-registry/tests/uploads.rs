@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use depot::{Depot, body, broken, content, read_range};
-use wharf_registry::{MountOutcome, RegistryError};
+use futures_util::{StreamExt, stream};
+use wharf_registry::{BodyError, BodyStream, MountOutcome, RegistryError};
 use wharf_store::meta::MetaError;
 use wharf_store::meta::testing::{Site, When};
 use wharf_store::object::testing::Fault;
@@ -306,6 +307,70 @@ async fn pushes_are_refused_below_the_watermark_and_pulls_go_on() {
         depot.registry.stat_blob(&at, &Digest::sha256(b"x")).await,
         Err(RegistryError::BlobUnknown(_))
     ));
+}
+
+#[tokio::test]
+async fn a_push_that_takes_the_disk_below_the_watermark_is_refused_on_its_way() {
+    let depot = Depot::with(|options| options.low_watermark = 1).await;
+    let at = depot.create("team/app").await;
+    let bytes = content(21, 9 * MIB);
+    depot.put(&at, b"there is plenty").await;
+    let looks = depot.faults.calls().get("free_space").copied().unwrap_or_default();
+    depot.faults.fail_nth_of("free_space", looks, Fault::Full);
+    let refused = depot.registry.put_blob(&at, Digest::sha256(&bytes), pieces(&bytes, MIB, || ())).await;
+    assert!(matches!(refused, Err(RegistryError::StorageFull)), "{refused:?}");
+    depot.settled(async |depot| depot.uploads().await == 0 && depot.files().is_empty()).await;
+    depot.put(&at, &bytes).await;
+}
+
+/// A body in pieces that breaks off after the last, when `end` has been called.
+fn pieces(bytes: &[u8], length: usize, end: impl FnOnce() + Send + 'static) -> BodyStream {
+    let pieces: Vec<_> = bytes.chunks(length).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+    let broken = stream::once(async move {
+        end();
+        Err(BodyError { message: "gone".into() })
+    });
+    Box::pin(stream::iter(pieces).chain(broken))
+}
+
+/// The disk that bytes and metadata share is full: what a failed request wrote goes all the same, because nothing else
+/// would ever make room again.
+#[tokio::test]
+async fn a_failed_push_gives_its_space_back_when_the_metadata_has_no_room_for_a_change() {
+    let depot = Depot::new().await;
+    let at = depot.create("team/app").await;
+    let bytes = content(22, 2 * MIB);
+    let full = || {
+        let plan = depot.meta_faults.clone();
+        move || {
+            for nth in 1..=3 {
+                plan.fail(Site::Statement, nth, When::Before, MetaError::Full);
+            }
+        }
+    };
+    let stored = || depot.files().iter().map(|file| file.metadata().unwrap().len()).sum::<u64>();
+
+    let whole = depot.registry.put_blob(&at, Digest::sha256(&bytes), pieces(&bytes, MIB, full())).await;
+    assert!(matches!(whole, Err(RegistryError::BodyBroken(_))), "{whole:?}");
+    depot.settled(async |_| stored() == 0).await;
+    depot.meta_faults.clear();
+
+    let id = depot.registry.start_upload(&at).await.unwrap().id;
+    let first = depot.registry.append_upload(&at, id, None, pieces(&bytes, MIB, full())).await;
+    assert!(matches!(first, Err(RegistryError::BodyBroken(_))), "{first:?}");
+    depot.settled(async |_| stored() == 0).await;
+    depot.meta_faults.clear();
+
+    depot.registry.append_upload(&at, id, None, body(&bytes[..MIB])).await.unwrap();
+    let acknowledged = stored();
+    let next = depot.registry.append_upload(&at, id, None, pieces(&bytes, MIB, full())).await;
+    assert!(matches!(next, Err(RegistryError::BodyBroken(_))), "{next:?}");
+    depot.settled(async |_| stored() == acknowledged).await;
+    depot.meta_faults.clear();
+
+    let digest = Digest::sha256(&bytes);
+    depot.registry.finish_upload(&at, id, &[digest], None, Some(body(&bytes[MIB..]))).await.unwrap();
+    assert_eq!(depot.read(&at, &digest).await.unwrap(), bytes);
 }
 
 /// Every call to the object store fails in turn, in every way; then the client tries again.

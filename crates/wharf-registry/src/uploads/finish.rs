@@ -220,6 +220,7 @@ impl Registry {
         let size = content.size;
         let finishing = Finishing { repository_id: session.repository.id, digest, size };
         self.inner.uploads.note_finishing(session.row.id, finishing);
+        session.recorded = true;
         let already_existed = self.link_finished(&session, content).await?;
         session.settle();
         self.inner.stats.uploads_finished.fetch_add(1, Relaxed);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use wharf_store::meta::uploads::{self, Progress, UploadRow};
 use wharf_store::object::sealed::{SealedWriter, UploadState, WriteError};
-use wharf_store::object::{ObjectError, ObjectId};
+use wharf_store::object::{ObjectError, ObjectId, WriterState};
 use wharf_store::seal::ContentKeys;
 
 use super::active::Claim;
@@ -18,6 +18,8 @@ use crate::{Registry, RegistryError, Repository};
 const SMALL_STATE: u8 = 0;
 /// First byte of an upload's state: what a writer needs to go on.
 const WRITER_STATE: u8 = 1;
+/// Bytes that one request takes between two looks at the space that is left.
+const LOOK_EVERY: u64 = 8 << 20;
 
 /// Where the bytes go.
 pub(super) enum Sink {
@@ -48,7 +50,11 @@ pub(super) struct Session {
     pub(super) dirt: Dirt,
     /// The upload begins and ends with this request, so it goes if the request fails.
     pub(super) whole: bool,
+    /// A change of the row has been tried, so that it may rest on the bytes this request has written.
+    pub(super) recorded: bool,
     received: u64,
+    /// The space that is left was looked at when so much had been received.
+    looked_at: u64,
     claim: Option<Claim>,
 }
 
@@ -69,7 +75,9 @@ impl Session {
             sink: Sink::Small(Vec::new()),
             dirt: Dirt::Clean,
             whole: true,
+            recorded: false,
             received: 0,
+            looked_at: 0,
             claim: Some(claim),
         }
     }
@@ -114,7 +122,9 @@ impl Session {
             sink,
             dirt: Dirt::Clean,
             whole: false,
+            recorded: false,
             received,
+            looked_at: received,
             claim: Some(claim),
         })
     }
@@ -146,6 +156,10 @@ impl Session {
         let total = self.received.saturating_add(chunk.len() as u64);
         if total > limit {
             return Err(RegistryError::TooLarge { what: "blob", limit });
+        }
+        if total - self.looked_at > LOOK_EVERY {
+            self.registry.refuse_below_watermark().await?;
+            self.looked_at = total;
         }
         match &mut self.sink {
             Sink::Small(content) if content.len() + chunk.len() <= SMALL => content.extend_from_slice(chunk),
@@ -221,6 +235,7 @@ impl Session {
         let to = self.progress_with(length);
         let expires_at = inner.clock.now().plus(inner.options.upload_lifetime).as_micros();
         let from = self.row.clone();
+        self.recorded = true;
         let moved = inner
             .meta
             .write(move |tx| uploads::advance(tx, &from, &to, &state, expires_at))
@@ -319,6 +334,7 @@ struct Cleanup {
     row: UploadRow,
     keys: Option<Arc<ContentKeys>>,
     end_upload: bool,
+    recorded: bool,
     _claim: Option<Claim>,
 }
 
@@ -334,20 +350,48 @@ impl Cleanup {
             row: session.row.clone(),
             keys: session.keys.clone(),
             end_upload,
+            recorded: session.recorded,
             _claim: session.claim.take(),
         }
     }
 
     /// Whatever fails here is found by the collector or by the next request: it is tried once and not waited for.
     async fn run(self, dirt: Dirt) {
-        let outcome = match (self.end_upload, dirt) {
+        let mut outcome = self.tidy(dirt).await;
+        if matches!(outcome, Err(RegistryError::StorageFull)) && !self.recorded {
+            // These very bytes may be what leaves the metadata no room for a change, the one that removes them too.
+            self.give_back(dirt).await;
+            outcome = self.tidy(dirt).await;
+        }
+        if let Err(error) = outcome {
+            tracing::debug!(%error, upload.id = %self.row.id, "what a failed upload left waits for the collector");
+        }
+    }
+
+    async fn tidy(&self, dirt: Dirt) -> Result<(), RegistryError> {
+        match (self.end_upload, dirt) {
             (true, _) => self.cancel().await,
             (false, Dirt::File) => self.drop_file().await,
             (false, Dirt::Tail) => self.cut_tail().await,
             (false, Dirt::Clean) => Ok(()),
+        }
+    }
+
+    /// Cuts off what this request has written, without a change of the metadata: no row can rest on it.
+    async fn give_back(&self, dirt: Dirt) {
+        let inner = &self.registry.inner;
+        let given_back = match dirt {
+            Dirt::Clean => return,
+            Dirt::File => inner
+                .objects
+                .resume(self.row.object, WriterState::default(), 0)
+                .await
+                .map(drop)
+                .map_err(RegistryError::from),
+            Dirt::Tail => self.rewind().await,
         };
-        if let Err(error) = outcome {
-            tracing::debug!(%error, upload.id = %self.row.id, "what a failed upload left waits for the collector");
+        if let Err(error) = given_back {
+            tracing::debug!(%error, upload.id = %self.row.id, "a failed upload's bytes wait for the collector");
         }
     }
 
@@ -366,7 +410,9 @@ impl Cleanup {
     }
 
     async fn cut_tail(&self) -> Result<(), RegistryError> {
-        let Some(sealed) = &self.row.state else { return Ok(()) };
+        if self.row.state.is_none() {
+            return Ok(());
+        }
         // The step that failed may have been committed all the same: then its bytes are acknowledged and stay.
         let from = self.row.clone();
         if !self
@@ -379,6 +425,12 @@ impl Cleanup {
         {
             return Ok(());
         }
+        self.rewind().await
+    }
+
+    /// Cuts the file off behind what was acknowledged last.
+    async fn rewind(&self) -> Result<(), RegistryError> {
+        let Some(sealed) = &self.row.state else { return Ok(()) };
         let state = self.registry.inner.keys.open_state(&self.row.id.to_string(), sealed)?;
         match state.split_first() {
             Some((&WRITER_STATE, state)) => {
