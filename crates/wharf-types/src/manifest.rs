@@ -114,10 +114,11 @@ impl Manifest {
     pub fn parse(bytes: Bytes, declared: Option<&MediaType>) -> Result<Self, ManifestError> {
         let view: View =
             serde_json::from_slice(&bytes).map_err(|error| ManifestError::Syntax(error.to_string()))?;
-        let media_type = media_type(&view, declared)?;
+        // First: schema 1 has no media type inside, and its clients often declare none.
         if view.schema_version == Some(1) {
             return Err(ManifestError::Schema1);
         }
+        let media_type = media_type(&view, declared)?;
         let kind = kind(&media_type, &view)?;
         let artifact_type = view.artifact_type.filter(|text| !text.is_empty());
         if artifact_type.as_ref().is_some_and(|text| MediaType::parse(text).is_none()) {
@@ -324,10 +325,9 @@ mod tests {
         assert!(matches!(parse(&negative, None), Err(ManifestError::Syntax(_))));
         let short = image("").replace(&digest("c"), "sha256:abc");
         assert!(matches!(parse(&short, None), Err(ManifestError::Digest(_))));
-        assert_eq!(
-            parse(r#"{"schemaVersion":1}"#, Some(MediaType::DOCKER_SCHEMA1)).unwrap_err(),
-            ManifestError::Schema1
-        );
+        for declared in [Some(MediaType::DOCKER_SCHEMA1), Some(MediaType::OCI_MANIFEST), None] {
+            assert_eq!(parse(r#"{"schemaVersion":1}"#, declared).unwrap_err(), ManifestError::Schema1);
+        }
     }
 
     #[test]

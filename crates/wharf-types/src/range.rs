@@ -23,7 +23,12 @@ pub enum RangeError {
 impl ByteRange {
     /// Reads `bytes=first-last`, `bytes=first-` or `bytes=-suffix` against a representation of `size` bytes.
     pub fn parse(header: &str, size: u64) -> Result<Self, RangeError> {
-        let spec = header.trim().strip_prefix("bytes=").ok_or(RangeError::Ignored)?.trim();
+        let (unit, spec) = header.trim().split_once('=').ok_or(RangeError::Ignored)?;
+        // Names of units are case-insensitive (RFC 9110 §14.1).
+        if !unit.eq_ignore_ascii_case("bytes") {
+            return Err(RangeError::Ignored);
+        }
+        let spec = spec.trim();
         let (first, last) = spec.split_once('-').ok_or(RangeError::Ignored)?;
         let number = |text: &str| -> Result<Option<u64>, RangeError> {
             match text.trim() {
@@ -75,6 +80,7 @@ mod tests {
         let ok = |first, last| Ok(ByteRange { first, last });
         let table = [
             ("bytes=0-0", ok(0, 0)),
+            ("Bytes=0-0", ok(0, 0)),
             ("bytes=0-", ok(0, 9)),
             ("bytes=5-99", ok(5, 9)),
             ("bytes=-3", ok(7, 9)),
