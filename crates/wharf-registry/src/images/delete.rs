@@ -16,6 +16,8 @@ use crate::{
 
 /// Manifests of a deleted repository that one transaction drops.
 const BATCH: usize = 100;
+/// Bytes of manifests that it moves to the trash, or one manifest more: other writes wait for it.
+const BATCH_BYTES: u64 = 4 << 20;
 
 /// What became of one image.
 enum Fate {
@@ -122,11 +124,16 @@ impl Registry {
 fn drop_some(tx: &mut Tx<'_>) -> Result<Option<i64>, RegistryError> {
     let Some(row) = repositories::deleted(tx, 1)?.pop() else { return Ok(None) };
     let repository = from_row(row)?;
-    let digests = manifests::some_deletable(tx, repository.id, BATCH)?;
-    for digest in &digests {
+    let images = manifests::some_deletable(tx, repository.id, BATCH)?;
+    let mut moved = 0;
+    for (digest, size) in &images {
+        if moved >= BATCH_BYTES {
+            break;
+        }
         remove_image(tx, &repository, digest)?;
+        moved += size;
     }
-    if digests.is_empty() {
+    if images.is_empty() {
         let now = tx.now_micros();
         let left = blobs::drop_some_links_of_repository(tx, repository.id, now, BATCH)?;
         if left == 0 {

@@ -328,17 +328,21 @@ pub fn page_referrers(
     tx.query_all_dynamic(&sql, &with_list(&fixed, artifact_types), row)
 }
 
-/// Some manifests of a repository, those no index names first: the order in which they can be deleted.
-pub fn some_deletable(tx: &mut Tx<'_>, repository_id: i64, limit: usize) -> Result<Vec<String>, MetaError> {
+/// Some manifests of a repository that no index names, so that they can be deleted, with their sizes in bytes.
+pub fn some_deletable(
+    tx: &mut Tx<'_>,
+    repository_id: i64,
+    limit: usize,
+) -> Result<Vec<(String, u64)>, MetaError> {
     tx.query_all(
-        "SELECT m.digest
+        "SELECT m.digest, m.size
          FROM manifests m
          WHERE m.repository_id = $1
            AND NOT EXISTS (SELECT 1 FROM manifest_children c WHERE c.repository_id = $1 AND c.child = m.digest)
          ORDER BY m.digest
          LIMIT $2",
         &[&repository_id, &limit],
-        |row| row.get(0),
+        |row| Ok((row.get(0)?, row.get(1)?)),
     )
 }
 
