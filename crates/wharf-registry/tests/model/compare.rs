@@ -90,7 +90,7 @@ impl Player {
                 TagStatus::Tagged => !repository.tags_of(digest).is_empty(),
                 TagStatus::Untagged => repository.tags_of(digest).is_empty(),
             };
-            let filter = ImageFilter { tags, status: (limit % 2 == 0).then_some(ImageStatus::Active) };
+            let filter = ImageFilter { tags, status: limit.is_multiple_of(2).then_some(ImageStatus::Active) };
             let images = repository.images.iter().filter(|(digest, _)| wanted(**digest));
             let listed = walk(limit, |page| registry.list_images(&at, filter, page)).await;
             let expected: Vec<ImageRef> = images
