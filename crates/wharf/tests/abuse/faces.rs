@@ -15,7 +15,7 @@ const ROUNDS: usize = 25;
 fn put(target: &Target, face: usize, tag: &str, manifest: &str, barrier: &Barrier) -> Answer {
     let mut client = target.client();
     barrier.wait();
-    if face % 2 == 0 {
+    if face.is_multiple_of(2) {
         let place = format!("/v2/{FIXED}/manifests/{tag}");
         client.send("PUT", &place, &[("content-type", IMAGE)], manifest.as_bytes()).unwrap()
     } else {

@@ -120,7 +120,11 @@ impl Target {
         assert_eq!((&report["clean"], &report["manifests"]), (&json!(true), &json!(1)), "{report}");
         let beside: Vec<_> =
             std::fs::read_dir(self.parent.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
-        assert_eq!(beside, [self.data.clone()], "something was written outside of the data directory");
+        assert_eq!(
+            beside,
+            std::slice::from_ref(&self.data),
+            "something was written outside of the data directory"
+        );
     }
 }
 
