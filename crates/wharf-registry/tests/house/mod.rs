@@ -117,7 +117,9 @@ async fn open(dir: &tempfile::TempDir, options: &Options, clock: &Clock, root: &
     let meta = Meta::open_sqlite(&dir.path().join("meta.db"), sqlite).unwrap();
     let objects: Arc<dyn ObjectStore> = Arc::new(DiskObjects::open_dir(dir.path().join("objects")).unwrap());
     let registry =
-        Registry::open(options.clone(), clock.clone(), meta.clone(), objects, RootKey::from_key(root)).await.unwrap();
+        Registry::open(options.clone(), clock.clone(), meta.clone(), objects, RootKey::from_key(root))
+            .await
+            .unwrap();
     registry.ensure_default_account().await.unwrap();
     (registry, meta)
 }
