@@ -55,6 +55,28 @@ fn a_killed_server_leaves_nothing_in_the_way() {
 }
 
 #[test]
+fn a_log_that_cannot_be_written_stops_nothing() {
+    let parent = tempfile::tempdir().unwrap();
+    let data = parent.path().join("data");
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = wharf(&data, &["serve", "--listen", "127.0.0.1:0", "--log-level", "debug"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(full).spawn().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    let host = line.trim_end().strip_prefix("listening on http://").unwrap_or_else(|| panic!("{line:?}"));
+    for _ in 0..3 {
+        let mut stream = TcpStream::connect(host).unwrap();
+        write!(stream, "GET /readyz HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer:?}");
+    }
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn interrupts_drain_and_clients_that_dawdle_are_cut_at_the_limit() {
     let parent = tempfile::tempdir().unwrap();
     let data = parent.path().join("data");
