@@ -173,13 +173,14 @@ impl Manifest {
         }
     }
 
-    /// Every blob it names, once each: configuration and layers, foreign ones included.
+    /// Every blob it names, once each: configuration and layers. One that is named as foreign and not is not foreign.
     pub fn blobs(&self) -> Vec<&Descriptor> {
-        let all: Vec<&Descriptor> = match &self.kind {
+        let mut all: Vec<&Descriptor> = match &self.kind {
             ManifestKind::Image { config, layers } => std::iter::once(config).chain(layers).collect(),
             ManifestKind::Index { .. } => Vec::new(),
             ManifestKind::Artifact { blobs } => blobs.iter().collect(),
         };
+        all.sort_by_key(|blob| blob.foreign);
         unique(all)
     }
 
@@ -335,6 +336,19 @@ mod tests {
         let text = image("").replace(r#""size":5}"#, r#""size":5,"urls":["https://example.com/l"]}"#);
         let manifest = parse(&text, None).unwrap();
         assert_eq!(manifest.blobs().iter().filter(|blob| blob.foreign).count(), 1);
+    }
+
+    #[test]
+    fn a_blob_named_as_foreign_and_not_must_be_there() {
+        let foreign = format!(
+            r#"{{"mediaType":"application/x","digest":"{}","size":3,"urls":["https://example.com/c"]}},"#,
+            digest("c")
+        );
+        let text = image("").replace(r#""layers":["#, &format!(r#""layers":[{foreign}"#));
+        let text = text.replace(r#""config":{"#, r#""config":{"urls":["https://example.com/c"],"#);
+        assert!(parse(&text, None).unwrap().blobs()[1].foreign, "{text}");
+        let plain = image("").replace(r#""layers":["#, &format!(r#""layers":[{foreign}"#));
+        assert!(parse(&plain, None).unwrap().blobs().iter().all(|blob| !blob.foreign));
     }
 
     proptest! {

@@ -21,8 +21,8 @@ pub enum NameError {
 }
 
 impl RepositoryName {
-    /// The pattern as AWS prints it in `InvalidParameterException`.
-    pub const PATTERN: &str = r"(?:[a-z0-9]+(?:[._-][a-z0-9]+)*/)*[a-z0-9]+(?:[._-][a-z0-9]+)*";
+    /// The pattern of the service model (`ecr/2015-09-21`), as `InvalidParameterException` prints it.
+    pub const PATTERN: &str = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*";
 
     /// The name.
     pub fn as_str(&self) -> &str {
