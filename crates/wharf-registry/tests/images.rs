@@ -8,7 +8,7 @@ use wharf_registry::{
     ImageFailureCode, ImageFilter, ImageId, ImageStatus, PageRequest, PutImage, Quotas, RegistryError,
     TagStatus,
 };
-use wharf_types::{Digest, Mutability, Reference, TagFilter};
+use wharf_types::{Digest, Manifest, Mutability, Reference, TagFilter};
 
 fn by_tag(tag: &str) -> ImageId {
     ImageId { digest: None, tag: Some(tag.into()) }
@@ -219,6 +219,34 @@ async fn sizes_types_and_referrers_are_told() {
     assert!(none.items.is_empty());
 }
 
+/// Annotations are content of the manifest, also where lists of referrers keep them.
+#[tokio::test]
+async fn nothing_of_a_sealed_manifest_lies_open_in_the_metadata() {
+    let secret = "nobody-should-read-this-on-the-disk";
+    for encrypted in [true, false] {
+        let house = House::with(|options| options.encrypt = encrypted).await;
+        let at = house.create("team/app", Mutability::Mutable).await;
+        let subject = house.push(&at, "one", Some("v1")).await;
+        let signature = house.image(&at, "signature", Some(subject)).await;
+        let text = String::from_utf8(signature.bytes().to_vec())
+            .unwrap()
+            .replace("\"test\"", &format!("\"{secret}\""));
+        let signature = Manifest::parse(text.into(), None).unwrap();
+        let digest = house.put(&at, signature, None).await.unwrap().digest;
+        let listed =
+            async || house.registry.list_referrers(&at, &subject, &[], None, page(10, None)).await.unwrap();
+        assert_eq!(listed().await.items[0].annotations["by"], secret);
+        house.registry.delete_reference(&at, &Reference::Digest(digest)).await.unwrap();
+        house.registry.undelete(at.target(), Some(&digest), None).await.unwrap();
+        assert_eq!(listed().await.items[0].annotations["by"], secret, "after it came back");
+        let open = std::fs::read_dir(house.dir.path()).unwrap().any(|file| {
+            let bytes = std::fs::read(file.unwrap().path()).unwrap_or_default();
+            bytes.windows(secret.len()).any(|window| window == secret.as_bytes())
+        });
+        assert_eq!(open, !encrypted, "the search finds what is stored plain");
+    }
+}
+
 #[tokio::test]
 async fn quotas_are_exact() {
     let quotas = Quotas { repositories: 1, images_per_repository: 2, tags_per_image: 2 };
@@ -267,7 +295,8 @@ async fn a_tag_that_moves_is_never_missed() {
                 let (tag, id) = (Reference::Tag("v1".parse().unwrap()), by_tag("v1"));
                 while !done.load(std::sync::atomic::Ordering::SeqCst) {
                     registry.get_manifest(&at, &tag, &[]).await.expect("the tag is always there");
-                    let (images, failures) = registry.batch_get_images(&at, std::slice::from_ref(&id), &[]).await.unwrap();
+                    let (images, failures) =
+                        registry.batch_get_images(&at, std::slice::from_ref(&id), &[]).await.unwrap();
                     assert_eq!((images.len(), failures.len()), (1, 0), "{failures:?}");
                     tokio::task::yield_now().await;
                 }
@@ -297,7 +326,8 @@ async fn whatever_names_what_an_undelete_brings_everything_back() {
         let inner = house.put(&at, index_of(&[image]), None).await.unwrap().digest;
         let outer = house.put(&at, index_of(&[image, inner]), Some("outer")).await.unwrap().digest;
         let all = [outer, inner, image];
-        let (_, failures) = house.registry.delete_images(&at, &all.map(|digest| by_digest(&digest))).await.unwrap();
+        let (_, failures) =
+            house.registry.delete_images(&at, &all.map(|digest| by_digest(&digest))).await.unwrap();
         assert!(failures.is_empty());
         let report = house.registry.undelete(at.target(), Some(&outer), None).await.unwrap();
         assert_eq!(report.restored, [image, inner, outer], "{report:?}");
@@ -315,5 +345,15 @@ async fn an_undelete_keeps_to_the_quota_of_tags() {
     house.push(&at, "one", Some("c")).await;
     let report = house.registry.undelete(at.target(), Some(&digest), None).await.unwrap();
     assert_eq!(report.tags, ["a".parse().unwrap()]);
-    assert!(house.registry.list_tags(&at, None, None).await.unwrap().0.iter().map(|tag| tag.as_str()).eq(["a", "c"]));
+    assert!(
+        house
+            .registry
+            .list_tags(&at, None, None)
+            .await
+            .unwrap()
+            .0
+            .iter()
+            .map(|tag| tag.as_str())
+            .eq(["a", "c"])
+    );
 }

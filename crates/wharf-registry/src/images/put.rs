@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use wharf_store::meta::manifests::{self, ManifestRow, SealedManifest};
 use wharf_store::meta::missing::{self, Missing};
 use wharf_store::meta::{Tx, repositories, tags};
 use wharf_store::object::ObjectId;
-use wharf_store::seal::segment::seal_small;
+use wharf_store::seal::ContentKeys;
+use wharf_store::seal::segment::{seal_annotations, seal_small};
 use wharf_types::{Digest, DigestAlgorithm, Manifest, RepositoryRef, Tag};
 
 use crate::repositories::{hold_repository, stored, stored_mutability};
@@ -131,10 +134,7 @@ impl Registry {
         };
         let (foreign, own): (Vec<_>, Vec<_>) = manifest.blobs().into_iter().partition(|blob| blob.foreign);
         let annotations = match manifest.subject() {
-            Some(_) => Some(
-                serde_json::to_string(manifest.annotations())
-                    .map_err(|error| RegistryError::Internal(error.to_string()))?,
-            ),
+            Some(_) => kept_annotations(manifest, keys.keys.as_ref(), seal_id)?,
             None => None,
         };
         let row = ManifestRow {
@@ -164,6 +164,23 @@ impl Registry {
             sparse: self.inner.options.sparse_manifests,
         })
     }
+}
+
+/// The annotations as they are kept for lists of referrers: JSON, sealed as the manifest is. `None` = none.
+fn kept_annotations(
+    manifest: &Manifest,
+    keys: Option<&ContentKeys>,
+    seal_id: ObjectId,
+) -> Result<Option<String>, RegistryError> {
+    if manifest.annotations().is_empty() {
+        return Ok(None);
+    }
+    let internal =
+        |error: &dyn std::fmt::Display| RegistryError::Internal(format!("keeping annotations: {error}"));
+    let text = serde_json::to_string(manifest.annotations()).map_err(|error| internal(&error))?;
+    let Some(keys) = keys else { return Ok(Some(text)) };
+    let sealed = seal_annotations(keys, seal_id, text.as_bytes()).map_err(|error| internal(&error))?;
+    Ok(Some(STANDARD_NO_PAD.encode(sealed)))
 }
 
 /// Sizes are client text: what does not fit the store's integers is as large as they get.

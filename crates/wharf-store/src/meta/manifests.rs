@@ -302,6 +302,16 @@ pub fn page(
     tx.query_all_dynamic(&sql, &[&repository_id, &after, &status, &limit], row)
 }
 
+/// A referrer: its row, and what opens its annotations.
+pub struct ReferrerRow {
+    /// The row.
+    pub row: ManifestRow,
+    /// The wrapped keys of its content and annotations; `None` where they are stored plain.
+    pub keys: Option<Vec<u8>>,
+    /// What they are sealed as.
+    pub seal_id: String,
+}
+
 /// A page of referrers of a subject in order of digest, after `after` (exclusive). No types = all types.
 pub fn page_referrers(
     tx: &mut Tx<'_>,
@@ -311,21 +321,23 @@ pub fn page_referrers(
     status: Option<&str>,
     after: &str,
     limit: usize,
-) -> Result<Vec<ManifestRow>, MetaError> {
+) -> Result<Vec<ReferrerRow>, MetaError> {
     let types = match artifact_types.len() {
         0 => String::new(),
         count => format!("AND artifact_type IN ({})", placeholders(6, count)),
     };
     let sql = format!(
         "SELECT digest, media_type, artifact_type, subject, annotations, size, content_size, status, pushed_at,
-                pulled_at, archived_at, activated_at
+                pulled_at, archived_at, activated_at, keys, seal_id
          FROM manifests
          WHERE repository_id = $1 AND subject = $2 AND digest > $3 AND ($4 IS NULL OR status = $4) {types}
          ORDER BY digest
          LIMIT $5"
     );
     let fixed: [&dyn Param; 5] = [&repository_id, &subject, &after, &status, &limit];
-    tx.query_all_dynamic(&sql, &with_list(&fixed, artifact_types), row)
+    tx.query_all_dynamic(&sql, &with_list(&fixed, artifact_types), |found| {
+        Ok(ReferrerRow { keys: found.get(12)?, seal_id: found.get(13)?, row: row(found)? })
+    })
 }
 
 /// Some manifests of a repository that no index names, so that they can be deleted, with their sizes in bytes.

@@ -262,6 +262,20 @@ pub fn open_small(keys: &ContentKeys, object: ObjectId, stored: Vec<u8>) -> Resu
     open_one(keys, Context { object, index: 0, last: true }, stored)
 }
 
+/// Seals the annotations of the manifest that is sealed as `manifest`. Their index keeps them apart from its content.
+pub fn seal_annotations(keys: &ContentKeys, manifest: ObjectId, text: &[u8]) -> Result<Vec<u8>, SealError> {
+    seal_one(keys, Context { object: manifest, index: u64::MAX - 1, last: false }, text)
+}
+
+/// Opens what [`seal_annotations`] sealed; fails like [`open_small`].
+pub fn open_annotations(
+    keys: &ContentKeys,
+    manifest: ObjectId,
+    stored: Vec<u8>,
+) -> Result<Vec<u8>, SealError> {
+    open_one(keys, Context { object: manifest, index: u64::MAX - 1, last: false }, stored)
+}
+
 /// Seals the state of an unfinished upload of `object`. Index `u64::MAX` keeps it apart from content.
 pub fn seal_state(keys: &ContentKeys, object: ObjectId, state: &[u8]) -> Result<Vec<u8>, SealError> {
     seal_one(keys, Context { object, index: u64::MAX, last: false }, state)
