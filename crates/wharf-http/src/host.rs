@@ -26,8 +26,21 @@ pub struct HostConfig {
     pub bare_host_registry: bool,
 }
 
-/// Domains below which registry names are always recognised; the second is ECR's dual-stack one.
-const SUFFIXES: [&str; 3] = ["localhost", "amazonaws.com", "on.aws"];
+/// Domains below which registry names are always recognised: this machine's, then those of AWS's partitions (ECR API
+/// reference §1).
+const SUFFIXES: [&str; 8] = [
+    "localhost",
+    "amazonaws.com",
+    "amazonaws.com.cn",
+    "amazonaws.eu",
+    "c2s.ic.gov",
+    "sc2s.sgov.gov",
+    "cloud.adc-e.uk",
+    "csp.hci.ic.gov",
+];
+
+/// ECR's domain for dual-stack registry names. Plain names do not exist below it, so none is ever spelled there.
+const DUAL_STACK: &str = "on.aws";
 
 /// The first labels of registry names after the account: plain, FIPS, and the dual-stack forms of both.
 const PLAIN_FORMS: [&str; 4] = ["dkr.ecr.", "dkr.ecr-fips.", "dkr-ecr.", "dkr-ecr-fips."];
@@ -45,7 +58,7 @@ pub fn registry_of(config: &HostConfig, host: &str) -> HostTarget {
     if name == "public.ecr.aws" {
         return HostTarget::Public;
     }
-    let domains = config.domain.as_deref().into_iter().chain(SUFFIXES);
+    let domains = config.domain.as_deref().into_iter().chain(SUFFIXES).chain([DUAL_STACK]);
     domains.filter_map(|domain| below(name, domain)).find_map(target_of).unwrap_or(HostTarget::Bare)
 }
 
@@ -71,7 +84,7 @@ pub fn name_for(config: &HostConfig, host: &str, caller: AccountId, registry: &R
         }
         _ => {}
     }
-    spelled(SUFFIXES.into_iter().take(2).find(|suffix| below(name, suffix).is_some()).unwrap_or("localhost"))
+    spelled(SUFFIXES.into_iter().find(|suffix| below(name, suffix).is_some()).unwrap_or("localhost"))
 }
 
 /// Splits `name:port`; brackets of an IPv6 address stay with the name, a final dot goes.
@@ -102,7 +115,7 @@ fn target_of(labels: &str) -> Option<HostTarget> {
 
 /// The well-known domain of one of the API's own host names, e.g. of `api.ecr.us-east-1.amazonaws.com`.
 fn api_domain(name: &str) -> Option<&'static str> {
-    SUFFIXES.into_iter().take(2).find(|suffix| {
+    SUFFIXES.into_iter().find(|suffix| {
         below(name, suffix).is_some_and(|labels| {
             API_FORMS
                 .iter()
@@ -134,6 +147,8 @@ mod tests {
             "123456789012.dkr.ecr.us-east-1.amazonaws.com",
             "123456789012.dkr.ecr.us-east-1.amazonaws.com.",
             "123456789012.dkr.ecr-fips.us-east-1.amazonaws.com",
+            "123456789012.dkr.ecr.us-east-1.amazonaws.com.cn",
+            "123456789012.dkr.ecr.us-east-1.amazonaws.eu:5050",
             "123456789012.dkr-ecr.us-east-1.on.aws",
             "123456789012.dkr-ecr-fips.us-east-1.on.aws:443",
             "123456789012.dkr.ecr.us-east-1.reg.corp",

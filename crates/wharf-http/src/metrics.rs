@@ -145,17 +145,18 @@ impl std::fmt::Debug for RegistryCounters {
 impl Collector for RegistryCounters {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
         let stats = self.0.stats();
+        // The prefix is the encoder's business, as it is for the faces' own counters.
         let mut count = |name: &str, help: &str, value: &AtomicU64| {
             let counter = ConstCounter::new(value.load(Ordering::Relaxed));
             counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)
         };
-        count("wharf_blob_received_bytes", "Blob content accepted", &stats.bytes_in)?;
-        count("wharf_blob_sent_bytes", "Blob content served", &stats.bytes_out)?;
-        count("wharf_uploads_started", "Uploads started", &stats.uploads_started)?;
-        count("wharf_uploads_finished", "Uploads finished", &stats.uploads_finished)?;
-        count("wharf_store_errors", "Errors of the metadata store or the object store", &stats.store_errors)?;
-        count("wharf_objects_collected", "Objects removed by the collector", &stats.objects_collected)?;
-        count("wharf_collected_bytes", "Bytes removed by the collector", &stats.bytes_collected)?;
-        count("wharf_objects_quarantined", "Objects found damaged", &stats.objects_quarantined)
+        count("blob_received_bytes", "Blob content accepted", &stats.bytes_in)?;
+        count("blob_sent_bytes", "Blob content served", &stats.bytes_out)?;
+        count("uploads_started", "Uploads started", &stats.uploads_started)?;
+        count("uploads_finished", "Uploads finished", &stats.uploads_finished)?;
+        count("store_errors", "Errors of the metadata store or the object store", &stats.store_errors)?;
+        count("objects_collected", "Objects removed by the collector", &stats.objects_collected)?;
+        count("collected_bytes", "Bytes removed by the collector", &stats.bytes_collected)?;
+        count("objects_quarantined", "Objects found damaged", &stats.objects_quarantined)
     }
 }

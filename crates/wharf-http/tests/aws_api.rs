@@ -92,6 +92,15 @@ async fn a_repository_is_created_described_and_deleted() {
         format!("The repository with name 'team/api' already exists in the registry with id '{ACCOUNT}'")
     );
 
+    let misnamed = wharf.root.ecr("CreateRepository", json!({"repositoryName": "a//b"})).await.error();
+    let pattern = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*";
+    assert_eq!(
+        misnamed.1,
+        format!(
+            "Invalid parameter at 'repositoryName' failed to satisfy constraint: 'must satisfy regular expression '{pattern}''"
+        )
+    );
+
     let all = wharf.root.ecr("DescribeRepositories", json!({})).await.ok();
     assert_eq!(all["repositories"], json!([repository]));
     let elsewhere = wharf.root.in_region("eu-west-1").ecr("DescribeRepositories", json!({})).await.ok();
@@ -503,6 +512,11 @@ async fn sts_tells_who_calls() {
     let presigned = wharf.root.send("GET", &target, &[], b"").await;
     assert_eq!(presigned.status, 200, "{}", presigned.text());
     assert!(presigned.text().contains("GetCallerIdentityResult"));
+    let target = format!("/?{call}");
+    let request = SignedRequest { method: "POST", target: &target, headers: &headers };
+    let target = wharf.root.signer("sts").presign(&request, b"", Timestamp::now(), Duration::from_secs(60));
+    let presigned = wharf.root.send("POST", &target, &[], b"").await;
+    assert!(presigned.text().contains("GetCallerIdentityResult"), "{}", presigned.text());
 
     for (service, form, status, code) in [
         ("sts", "Action=AssumeRole&Version=2011-06-15", 400, "NotImplemented"),
@@ -520,6 +534,26 @@ async fn sts_tells_who_calls() {
     let refused = wrong.form("sts", call).await;
     assert_eq!(refused.status, 403);
     assert!(refused.text().contains("<Code>SignatureDoesNotMatch</Code>"));
+    wharf.stop().await;
+}
+
+#[tokio::test]
+async fn tags_of_keys_come_in_pages() {
+    let wharf = Wharf::start().await;
+    let root = &wharf.root;
+    let tags = json!([{"TagKey": "b", "TagValue": "2"}, {"TagKey": "a", "TagValue": "1"}, {"TagKey": "c", "TagValue": ""}]);
+    let id = root.kms("CreateKey", json!({"Tags": tags})).await.ok()["KeyMetadata"]["KeyId"].clone();
+    let first = root.kms("ListResourceTags", json!({"KeyId": id, "Limit": 2})).await.ok();
+    assert_eq!(first["Tags"], json!([{"TagKey": "a", "TagValue": "1"}, {"TagKey": "b", "TagValue": "2"}]));
+    assert_eq!(first["Truncated"], true);
+    let rest = json!({"KeyId": id, "Limit": 2, "Marker": first["NextMarker"]});
+    let rest = root.kms("ListResourceTags", rest).await.ok();
+    assert_eq!(rest, json!({"Tags": [{"TagKey": "c", "TagValue": ""}], "Truncated": false}));
+    let other = root.kms("CreateKey", json!({})).await.ok()["KeyMetadata"]["KeyId"].clone();
+    for (key, marker) in [(&other, &first["NextMarker"]), (&id, &json!("junk"))] {
+        let refused = root.kms("ListResourceTags", json!({"KeyId": key, "Marker": marker})).await;
+        assert_eq!(refused.code(), "InvalidMarkerException");
+    }
     wharf.stop().await;
 }
 
@@ -660,10 +694,15 @@ async fn health_metrics_and_audit() {
         "wharf_request_duration_seconds_count{face=\"ecr\",operation=\"CreateRepository\"} 1",
         "wharf_requests_in_flight 1",
         "wharf_uploads_started_total 0",
+        "wharf_blob_received_bytes_total 0",
+        "wharf_store_errors_total 0",
         "# EOF",
     ] {
-        assert!(metrics.contains(line), "{line} is not in {metrics}");
+        assert!(metrics.lines().any(|one| one == line), "{line} is not in {metrics}");
     }
+    let families = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let misnamed = families.filter(|name| name.matches("wharf_").count() != 1).collect::<Vec<_>>();
+    assert!(misnamed.is_empty(), "{misnamed:?}");
     wharf.faces.begin_shutdown();
     assert_eq!(root.send("GET", "/readyz", &[], b"").await.status, 503);
     let id = request.headers["x-amzn-requestid"].to_str().unwrap().to_owned();

@@ -211,16 +211,29 @@ impl Registry {
         Ok(self.kms_describe_key(of, key_id).await?.policy)
     }
 
-    /// The key's tags.
+    /// The key's tags in the order of their keys.
     ///
     /// # Errors
-    /// `NotFoundException`.
+    /// `NotFoundException`, `InvalidMarkerException`.
     pub async fn kms_key_tags(
         &self,
         of: &Authorized<RegistryRef>,
         key_id: &str,
-    ) -> Result<Vec<(String, String)>, RegistryError> {
-        Ok(self.kms_describe_key(of, key_id).await?.tags)
+        page: PageRequest,
+    ) -> Result<Page<(String, String)>, RegistryError> {
+        let KmsKey { arn, mut tags, .. } = self.kms_describe_key(of, key_id).await?;
+        let query = ["kms:ListResourceTags", arn.as_str()];
+        let [after] = self.open_marker(&query, page.token.as_deref())?;
+        // A tag's key is never empty, so that the first page leaves none out.
+        tags.retain(|(key, _)| *key > after);
+        tags.sort_unstable();
+        let more = tags.len() > page.limit;
+        tags.truncate(page.limit);
+        let next = match tags.last() {
+            Some((last, _)) if more => Some(self.seal_page(&query, vec![last.clone()])?),
+            _ => None,
+        };
+        Ok(Page { items: tags, next })
     }
 
     /// The ARN of the key that a new repository shall use; `None` names the account's `aws/ecr` key, which is made

@@ -133,18 +133,16 @@ where
         .headers
         .get(CONTENT_TYPE)
         .is_some_and(|value| value.as_bytes().starts_with(b"application/x-www-form"));
-    if parts.method == Method::POST && !form {
+    // A presigned POST has everything in its query, and often neither a body nor a content type.
+    let query = parts.uri.query().unwrap_or_default().as_bytes();
+    let in_query = parts.method != Method::POST || query::read_form(query).contains_key("Action");
+    if !in_query && !form {
         return Err(AwsError::UnknownOperation);
     }
     notes.vocabulary = Vocabulary::Query { namespace: STS_NAMESPACE };
     notes.face = Face::Query;
     let body = read_body(faces, parts, body, FORM_LIMIT).await?;
-    let text = if parts.method == Method::POST {
-        &*body.bytes
-    } else {
-        parts.uri.query().unwrap_or_default().as_bytes()
-    };
-    let members = query::read_form(text);
+    let members = query::read_form(if in_query { query } else { &body.bytes });
     let member = |name: &str| members.get(name).and_then(|value| value.as_str()).unwrap_or_default();
     let (name, version) = (member("Action"), member("Version"));
     let Some(service) = tables().iter().copied().find(|service| service.version == Some(version)) else {

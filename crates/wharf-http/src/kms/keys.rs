@@ -307,7 +307,10 @@ impl Call for GetKeyRotationStatus {
 }
 
 /// `ListResourceTags`
-pub(super) struct ListResourceTags(String);
+pub(super) struct ListResourceTags {
+    key: String,
+    page: PageRequest,
+}
 
 impl Call for ListResourceTags {
     const ACTIONS: &'static [&'static str] = &["kms:ListResourceTags"];
@@ -315,23 +318,26 @@ impl Call for ListResourceTags {
 
     fn parse(input: Input, request: &AwsRequest<'_>) -> Result<(Self, RegistryRef), AwsError> {
         let mut input = input.style(Style::Validation);
-        page(&mut input)?;
-        Ok((Self(key_id(input)?), request.registry_of(None)))
+        let page = page(&mut input)?;
+        Ok((Self { key: key_id(input)?, page }, request.registry_of(None)))
     }
 
     fn needs(&self, target: &RegistryRef) -> Vec<Need> {
-        vec![need(Self::ACTIONS[0], target, &self.0)]
+        vec![need(Self::ACTIONS[0], target, &self.key)]
     }
 
-    /// A key has at most 50 tags, so they always fit into one page.
     async fn run(
         self,
         request: &AwsRequest<'_>,
         target: Authorized<RegistryRef>,
     ) -> Result<Answer, AwsError> {
-        let tags = request.registry().kms_key_tags(&target, &self.0).await?;
+        let found = request.registry().kms_key_tags(&target, &self.key, self.page).await?;
         let tags: Vec<Value> =
-            tags.into_iter().map(|(key, value)| json!({"TagKey": key, "TagValue": value})).collect();
-        Ok(Members::default().with("Tags", tags).with("Truncated", false).answer())
+            found.items.into_iter().map(|(key, value)| json!({"TagKey": key, "TagValue": value})).collect();
+        Ok(Members::default()
+            .with("Tags", tags)
+            .with("Truncated", found.next.is_some())
+            .maybe("NextMarker", found.next)
+            .answer())
     }
 }
