@@ -116,8 +116,16 @@ fn presigned_requests_live_as_long_as_their_service_says() {
 #[test]
 fn input_that_is_no_case_names_its_line() {
     let good = case("json post").to_string();
-    let error = |text: &str| cases::run(KEYS, text.as_bytes()).unwrap_err().to_string();
+    let error = |text: &str| {
+        let error = cases::run(KEYS, text.as_bytes()).unwrap_err();
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+        format!("{error}{}", cause.unwrap_or_default())
+    };
     assert!(error(&format!("{good}\n\n{{}}")).starts_with("line 3 is not a case: missing field `name`"));
+    let text = format!("{{}}\n{good}\nx\n{good}\n");
+    let judged: Vec<bool> =
+        cases::judged(KEYS, text.as_bytes()).unwrap().map(|verdict| verdict.is_ok()).collect();
+    assert_eq!(judged, [false, true, false, true], "a bad line hides no other");
     assert!(error("nonsense").starts_with("line 1 is not a case: "));
     let mut bad = case("json post");
     bad["now"] = "yesterday".into();

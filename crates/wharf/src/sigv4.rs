@@ -8,19 +8,30 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use wharf_iam::sigv4::cases;
 
-/// Judges every request of a file and prints one line for each.
+/// Judges every request of a file and prints one line for each. A line that is no request is told on standard error
+/// and fails the whole, but does not keep the others from being judged.
 ///
 /// # Errors
-/// If a file cannot be read or has another form.
+/// If a file cannot be read, or the keys have another form.
 pub fn verify(keys: &Path, requests: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let keys_json =
         std::fs::read_to_string(keys).with_context(|| format!("cannot read {}", keys.display()))?;
     let file = File::open(requests).with_context(|| format!("cannot read {}", requests.display()))?;
-    let results = cases::run(&keys_json, BufReader::new(file))?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    for result in &results {
+    let mut accepted = true;
+    for verdict in cases::judged(&keys_json, BufReader::new(file))? {
+        let result = match verdict {
+            Ok(result) => result,
+            Err(error) => {
+                accepted = false;
+                out.flush()?;
+                eprintln!("wharf: {}: {:#}", requests.display(), anyhow::Error::from(error));
+                continue;
+            }
+        };
+        accepted &= result.ok;
         if json {
-            writeln!(out, "{}", serde_json::to_string(result)?)?;
+            writeln!(out, "{}", serde_json::to_string(&result)?)?;
         } else {
             let verdict = match (&result.access_key_id, result.code, &result.message) {
                 (Some(key), ..) if result.ok => format!("signed with {key}"),
@@ -33,6 +44,5 @@ pub fn verify(keys: &Path, requests: &Path, json: bool) -> anyhow::Result<ExitCo
         }
     }
     out.flush()?;
-    let accepted = results.iter().all(|result| result.ok);
     Ok(if accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

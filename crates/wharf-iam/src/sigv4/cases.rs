@@ -37,7 +37,7 @@ pub struct CaseResult {
 #[derive(Debug, thiserror::Error)]
 pub enum CasesError {
     /// The keys are not JSON of the documented form.
-    #[error("the keys file is not an object of access keys: {0}")]
+    #[error("the keys file is not an object of access keys")]
     Keys(#[source] serde_json::Error),
     /// A key's `expires` is no date.
     #[error("key {id}: `expires` is not an RFC 3339 time: {text:?}")]
@@ -48,7 +48,7 @@ pub enum CasesError {
         text: String,
     },
     /// A line is not JSON of the documented form.
-    #[error("line {line} is not a case: {source}")]
+    #[error("line {line} is not a case")]
     Line {
         /// Counted from 1.
         line: usize,
@@ -115,23 +115,35 @@ struct RequestEntry {
     body_b64: Option<String>,
 }
 
-/// Judges every line of `cases` with the keys of `keys_json`. Empty lines are skipped.
+/// Judges every line of `cases` with the keys of `keys_json`, one after the other as they are asked for. Empty lines
+/// are skipped; a line of another form than documented is an error that names it, and those after it are judged.
 ///
 /// # Errors
-/// Input of another form than documented, naming the line.
-pub fn run(keys_json: &str, cases: impl BufRead) -> Result<Vec<CaseResult>, CasesError> {
+/// Keys of another form than documented.
+pub fn judged(
+    keys_json: &str,
+    cases: impl BufRead,
+) -> Result<impl Iterator<Item = Result<CaseResult, CasesError>>, CasesError> {
     let keys = read_keys(keys_json)?;
-    let mut results = Vec::new();
-    for (index, text) in cases.lines().enumerate() {
-        let line = index + 1;
-        let text = text.map_err(|source| CasesError::Read { line, source })?;
-        if text.trim().is_empty() {
-            continue;
-        }
-        let case = serde_json::from_str(&text).map_err(|source| CasesError::Line { line, source })?;
-        results.push(judge(case, line, &keys)?);
-    }
-    Ok(results)
+    let mut failed = false;
+    let lines = cases.lines().enumerate().map(|(index, text)| (index + 1, text));
+    // After a failed read there is nothing more to be had, only the same failure for ever.
+    let lines = lines.take_while(move |(_, text)| !std::mem::replace(&mut failed, text.is_err()));
+    Ok(lines.filter(|(_, text)| !text.as_ref().is_ok_and(|text| text.trim().is_empty())).map(
+        move |(line, text)| {
+            let text = text.map_err(|source| CasesError::Read { line, source })?;
+            let case = serde_json::from_str(&text).map_err(|source| CasesError::Line { line, source })?;
+            judge(case, line, &keys)
+        },
+    ))
+}
+
+/// As [`judged`], all at once.
+///
+/// # Errors
+/// Input of another form than documented, naming the first such line.
+pub fn run(keys_json: &str, cases: impl BufRead) -> Result<Vec<CaseResult>, CasesError> {
+    judged(keys_json, cases)?.collect()
 }
 
 fn read_keys(text: &str) -> Result<HashMap<String, KeyRecord>, CasesError> {

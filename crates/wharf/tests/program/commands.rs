@@ -119,5 +119,10 @@ fn signatures_are_explained_and_refusals_fail() {
         (&lines[1]["ok"], &lines[1]["code"]),
         (&Value::Bool(false), &Value::from("InvalidSignatureException"))
     );
+    std::fs::write(path("broken.jsonl"), format!("{{\"name\":\"x\"}}\n{}\n", case("good", "e30="))).unwrap();
+    let (code, stdout, stderr) = verify("broken.jsonl");
+    assert_eq!((code, stdout.lines().count()), (1, 1), "the good line is judged all the same: {stdout}");
+    assert_eq!(stderr.matches("line 1").count(), 1, "{stderr}");
+    assert_eq!(stderr.matches("missing field").count(), 1, "told once: {stderr}");
     assert_eq!(verify("missing.jsonl").0, 1);
 }
