@@ -206,7 +206,7 @@ pub enum Sigv4Action {
     #[command(after_help = "\
 CASES.jsonl has one request per line: {\"name\",\"now\",\"service\",\"region\",\"protocol\",\"request\":{\"method\",\"target\",
 \"headers\":[[name,value],…],\"body_b64\"}}. KEYS.json maps access key ids to {\"secret\",\"status\",\"token\"?,\"expires\"?,
-\"principal\"}. The verifier is the server's. Exit status 1 if a request is refused.")]
+\"principal\"}. The verifier is the server's. Exit status 1 if a request is refused or a line is none.")]
     Verify {
         /// File of access keys
         #[arg(long, value_name = "KEYS.json")]

@@ -23,11 +23,13 @@ use crate::welcome::{self, Address};
 
 /// Descriptors that are not connections: stores, open blobs, the socket of commands.
 const OWN_DESCRIPTORS: usize = 1024;
+/// How long a drain may still take once a second signal has come: one that is all but done ends well.
+const LAST_CHANCE: Duration = Duration::from_secs(1);
 /// A collector that is told not to run still wants a pause.
 const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
-/// Serves until SIGTERM or SIGINT, then drains. A second signal ends the process at once; nothing acknowledged is lost
-/// by that.
+/// Serves until SIGTERM or SIGINT, then drains. A second signal ends a drain that is not done within a second;
+/// nothing acknowledged is lost by that. After the drain further signals change nothing.
 ///
 /// # Errors
 /// If the address is not allowed or taken, the data directory is in use, or a store or certificate cannot be opened.
@@ -76,11 +78,12 @@ async fn run(
         warn!(%error, "nobody reads standard output");
     }
     info!(address = %address.listening, scheme = address.scheme, "serving");
-    // Not awaited: it waits for a second signal until the process ends.
-    tokio::spawn(signals.wait(shutdown.clone()));
+    let signals = tokio::spawn(signals.wait(shutdown.clone()));
     let faces = Arc::new(faces);
     background.spawn(stop_being_ready(faces.clone(), shutdown.clone()));
     let drained = server.serve(faces.clone(), shutdown.clone()).await;
+    // What is left is closing the stores: short, and nothing that a second signal could hasten. It stays caught.
+    signals.abort();
     shutdown.cancel();
     commands.await.context("the command socket failed")?;
     background.close();
@@ -206,7 +209,8 @@ impl Signals {
         info!("told to stop, draining");
         shutdown.cancel();
         self.next().await;
-        warn!("told to stop again, ending at once");
+        tokio::time::sleep(LAST_CHANCE).await;
+        warn!("told to stop again, ending before the drain is done");
         std::process::exit(1);
     }
 

@@ -180,7 +180,7 @@ impl Settings {
             sparse_manifests: value(layers, "oci.sparse_manifests")?,
             encryption: value(layers, "encryption")?,
             root_key: value(layers, "root_key")?,
-            token_ttl: value(layers, "token_ttl")?,
+            token_ttl: at_least_a_millisecond(layers, "token_ttl")?,
             limits: LimitSettings::from_layers(layers)?,
             throttle: value(layers, "throttle.enabled")?,
             throttle_rates: value(layers, "throttle.rates")?,
@@ -303,8 +303,10 @@ mod tests {
     #[test]
     fn manifests_are_sparse_when_told_and_never_in_the_ecr_dialect() {
         let settings = |values: &[(&str, &str)]| {
-            let flags: Vec<_> =
-                values.iter().map(|(name, text)| (Setting::find(name).unwrap(), (*text).to_owned())).collect();
+            let flags: Vec<_> = values
+                .iter()
+                .map(|(name, text)| (Setting::find(name).unwrap(), (*text).to_owned()))
+                .collect();
             Settings::from_layers(&Layers::defaults().with_flags(&flags)).map_err(|error| error.to_string())
         };
         assert_eq!(Setting::find("oci.sparse_manifests").unwrap().variable(), "WHARF_OCI_SPARSE_MANIFESTS");
@@ -341,6 +343,11 @@ mod tests {
                 "limits.connections",
                 "0",
                 "--limits-connections: invalid value `0` for `limits.connections`: expected at least 1",
+            ),
+            (
+                "token_ttl",
+                "0s",
+                "--token-ttl: invalid value `0s` for `token_ttl`: expected more than nothing",
             ),
             ("root_key", "c2hvcnQ=", "--root-key: invalid value `…` for `root_key`: expected 32 bytes"),
             ("tls", "files", "`tls = \"files\"` needs both `tls_cert` and `tls_key`"),

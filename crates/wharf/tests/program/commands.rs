@@ -122,7 +122,7 @@ fn signatures_are_explained_and_refusals_fail() {
     std::fs::write(path("broken.jsonl"), format!("{{\"name\":\"x\"}}\n{}\n", case("good", "e30="))).unwrap();
     let (code, stdout, stderr) = verify("broken.jsonl");
     assert_eq!((code, stdout.lines().count()), (1, 1), "the good line is judged all the same: {stdout}");
-    assert_eq!(stderr.matches("line 1").count(), 1, "{stderr}");
+    assert_eq!(stderr.matches("line 1 is not a case").count(), 1, "{stderr}");
     assert_eq!(stderr.matches("missing field").count(), 1, "told once: {stderr}");
     assert_eq!(verify("missing.jsonl").0, 1);
 }

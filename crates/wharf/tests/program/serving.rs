@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
-use crate::server::{Server, outcome, succeeds, wharf};
+use crate::server::{Server, eventually, outcome, succeeds, wharf};
 
 #[test]
 fn the_first_start_creates_an_account_and_tells_no_secret_to_a_pipe() {
@@ -90,6 +90,37 @@ fn interrupts_drain_and_clients_that_dawdle_are_cut_at_the_limit() {
     server.signal("INT");
     let (code, _, errors) = server.wait();
     assert_eq!(code, Some(0), "{errors}");
+}
+
+#[test]
+fn further_signals_do_not_spoil_a_drain_that_ends_well() {
+    let parent = tempfile::tempdir().unwrap();
+    let server = Server::start(&parent.path().join("data"), &[]);
+    let pid = server.pid().to_string();
+    let signals = std::thread::spawn(move || {
+        let kill = || Command::new("kill").arg(&pid).stderr(Stdio::null()).status().unwrap().success();
+        std::iter::from_fn(|| kill().then_some(())).take(10_000).count()
+    });
+    let (code, _, errors) = server.wait();
+    assert!(signals.join().unwrap() > 0);
+    assert_eq!(code, Some(0), "{errors}");
+}
+
+#[test]
+fn a_second_signal_ends_a_drain_that_hangs() {
+    let parent = tempfile::tempdir().unwrap();
+    let server = Server::start(&parent.path().join("data"), &["--limits-drain", "1h"]);
+    let mut dawdling = TcpStream::connect(server.host()).unwrap();
+    dawdling.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n").unwrap();
+    assert!(
+        server.get("/healthz").contains("200 OK"),
+        "the dawdling connection was accepted before this one"
+    );
+    server.signal("TERM");
+    eventually("the drain", || TcpStream::connect(server.host()).is_err().then_some(()));
+    server.signal("INT");
+    let (code, _, errors) = server.wait();
+    assert_eq!(code, Some(1), "{errors}");
 }
 
 #[test]
