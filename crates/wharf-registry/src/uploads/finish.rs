@@ -221,14 +221,35 @@ impl Registry {
         let finishing = Finishing { repository_id: session.repository.id, digest, size };
         self.inner.uploads.note_finishing(session.row.id, finishing);
         session.recorded = true;
-        let already_existed = self.link_finished(&session, content).await?;
+        let in_store = content.inline.is_none();
+        let (already_existed, ours) = self.link_finished(&session, content).await?;
+        let object = session.row.object;
         session.settle();
+        if in_store && !ours {
+            self.remove_second_copy(object);
+        }
         self.inner.stats.uploads_finished.fetch_add(1, Relaxed);
         Ok(BlobInfo { digest, size, already_existed })
     }
 
-    /// The transaction that ends an upload. Answers whether the repository was linked to the blob before.
-    async fn link_finished(&self, session: &Session, content: Content) -> Result<bool, RegistryError> {
+    /// Frees the space of content that was there already, without keeping its client waiting. What fails here is left
+    /// to the collector.
+    fn remove_second_copy(&self, object: ObjectId) {
+        let registry = self.clone();
+        self.inner.tasks.spawn(async move {
+            if let Err(error) = registry.sweep_object(object).await {
+                tracing::debug!(%error, object.id = %object, "a second copy waits for the collector");
+            }
+        });
+    }
+
+    /// The transaction that ends an upload. Answers whether the repository was linked to the blob before, and whether
+    /// the upload's object is the one that is kept.
+    async fn link_finished(
+        &self,
+        session: &Session,
+        content: Content,
+    ) -> Result<(bool, bool), RegistryError> {
         let (row, repository) = (session.row.clone(), Arc::clone(&session.repository));
         let new = NewBlob {
             repository_id: repository.id,
@@ -248,7 +269,7 @@ impl Registry {
                     return Err(lost());
                 }
                 match blobs::keep(tx, &new)? {
-                    Kept::Linked { already, .. } => Ok(already),
+                    Kept::Linked { already, ours } => Ok((already, ours)),
                     Kept::Lost => Err(lost()),
                 }
             })
