@@ -200,8 +200,11 @@ static ROUTES: &[Route] = &[
     row(Method::DELETE, Place::Manifest, "BatchDeleteImage", DELETE, Handler::Manifest(|call, at, reference| later(manifests::delete(call, at, reference)))),
     row(Method::DELETE, Place::Blob, "DeleteLayer", DELETE, Handler::Blob(|call, at, digest| later(blobs::delete(call, at, digest)))),
     row(Method::GET, Place::Referrers, "ListImageReferrers", GET_IMAGE, Handler::Blob(|call, at, digest| later(referrers::list(call, at, digest)))),
+    row(Method::HEAD, Place::Referrers, "ListImageReferrers", GET_IMAGE, Handler::Blob(|call, at, digest| later(referrers::list(call, at, digest)))),
     row(Method::GET, Place::Tags, "ListImages", LIST, Handler::Repository(|call, at| later(tags::list(call, at)))),
+    row(Method::HEAD, Place::Tags, "ListImages", LIST, Handler::Repository(|call, at| later(tags::list(call, at)))),
     row(Method::GET, Place::Catalog, "DescribeRepositories", DESCRIBE, Handler::Registry(|call, at| later(catalog::list(call, at)))),
+    row(Method::HEAD, Place::Catalog, "DescribeRepositories", DESCRIBE, Handler::Registry(|call, at| later(catalog::list(call, at)))),
     row(Method::GET, Place::Base, "Ping", &[], Handler::Base(base::ping)),
     row(Method::HEAD, Place::Base, "Ping", &[], Handler::Base(base::ping)),
 ];

@@ -61,6 +61,26 @@ async fn tags_are_listed_in_pages() {
     assert_eq!(wharf.get(&format!("{list}?n=x")).await.code(), (400, "PAGINATION_NUMBER_INVALID".into()));
 }
 
+/// Whatever answers GET answers HEAD (RFC 9110 §9.1).
+#[tokio::test]
+async fn lists_can_be_asked_for_by_head() {
+    let wharf = Wharf::start().await;
+    let subject = push_index(&wharf, "t0", json!({})).await;
+    let lists = [
+        format!("/v2/{REPOSITORY}/tags/list"),
+        "/v2/_catalog?n=1".to_owned(),
+        format!("/v2/{REPOSITORY}/referrers/{subject}"),
+    ];
+    for list in lists {
+        let (get, head) = (wharf.get(&list).await, wharf.send("HEAD", &list, &[], "").await);
+        assert_eq!(head.status, 200, "{list}");
+        assert!(head.body.is_empty());
+        for name in ["content-length", "content-type", "link"] {
+            assert_eq!(head.headers.get(name), get.headers.get(name), "{list}: {name}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_catalog_lists_the_callers_registry() {
     let wharf = Wharf::start().await;
