@@ -248,6 +248,24 @@ async fn nothing_of_a_sealed_manifest_lies_open_in_the_metadata() {
 }
 
 #[tokio::test]
+async fn a_damaged_manifest_is_not_served_and_heals_when_it_is_pushed_again() {
+    let mut house = House::new().await;
+    let at = house.create("team/app", Mutability::Immutable).await;
+    let manifest = house.image(&at, "one", None).await;
+    let digest = house.put(&at, manifest.clone(), Some("v1")).await.unwrap().digest;
+    house.meta.write(|tx| tx.execute("UPDATE manifests SET content = keys", &[])).await.unwrap();
+    house.restart().await;
+    let at = house.at("team/app");
+    let pull = async |house: &House| {
+        house.registry.get_manifest(&house.at("team/app"), &Reference::Digest(digest), &[]).await
+    };
+    assert!(matches!(pull(&house).await, Err(RegistryError::Damaged(_))));
+    assert!(house.put(&at, manifest.clone(), Some("v1")).await.unwrap().changed);
+    assert_eq!(&pull(&house).await.unwrap().bytes, manifest.bytes());
+    assert!(!house.put(&at, manifest, Some("v1")).await.unwrap().changed);
+}
+
+#[tokio::test]
 async fn quotas_are_exact() {
     let quotas = Quotas { repositories: 1, images_per_repository: 2, tags_per_image: 2 };
     let house = House::with(|options| options.quotas = quotas).await;

@@ -110,7 +110,7 @@ impl Registry {
     }
 
     /// A manifest's bytes, opened and authenticated. `None` when it is not there or not active.
-    async fn load(
+    pub(super) async fn load(
         &self,
         repository: &Repository,
         digest: Digest,

@@ -51,6 +51,8 @@ struct Work {
     children: Vec<String>,
     tags: Vec<Tag>,
     quotas: Quotas,
+    /// The content that is stored does not authenticate and is to be replaced.
+    damaged: bool,
     /// What is missing is waited for, not refused.
     sparse: bool,
 }
@@ -79,11 +81,13 @@ impl Registry {
         let repository = self.repository(at).await?;
         self.inner.keys.check_domain(&repository.domain)?;
         let subject = put.manifest.subject().map(|subject| subject.digest);
-        if self.is_there(&repository, digest, &put.tags)? {
+        // Pushed again, a manifest that is damaged heals, as a layer does.
+        let damaged = matches!(self.load(&repository, digest).await, Err(RegistryError::Damaged(_)));
+        if !damaged && self.is_there(&repository, digest, &put.tags)? {
             return Ok(PutOutcome { digest, subject, changed: false });
         }
         self.refuse_when_full().await?;
-        let work = self.prepare(repository.clone(), digest, &put).await?;
+        let work = Work { damaged, ..self.prepare(repository.clone(), digest, &put).await? };
         let (inner, tags) = (self.inner.clone(), put.tags);
         let changed = uninterrupted(async move {
             let changed = inner.meta.write(move |tx| store(tx, &work)).await?;
@@ -161,6 +165,7 @@ impl Registry {
             children: manifest.children().iter().map(|child| child.digest.to_string()).collect(),
             tags: put.tags.clone(),
             quotas: self.inner.options.quotas,
+            damaged: false,
             sparse: self.inner.options.sparse_manifests,
         })
     }
@@ -195,6 +200,8 @@ fn store(tx: &mut Tx<'_>, work: &Work) -> Result<bool, RegistryError> {
     let is_new = !manifests::exists(tx, work.repository.id, &work.row.digest)?;
     if is_new {
         insert(tx, work)?;
+    } else if work.damaged {
+        manifests::replace_content(tx, work.repository.id, &work.row, &work.sealed)?;
     }
     for tag in &moved {
         tags::put(tx, work.repository.id, tag.as_str(), &work.row.digest)?;
@@ -206,7 +213,7 @@ fn store(tx: &mut Tx<'_>, work: &Work) -> Result<bool, RegistryError> {
             work.digest
         )));
     }
-    Ok(is_new || !moved.is_empty())
+    Ok(is_new || work.damaged || !moved.is_empty())
 }
 
 /// The tags that would be created or moved; refuses to move one that may not.

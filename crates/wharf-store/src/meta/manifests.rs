@@ -104,6 +104,28 @@ pub fn find_sealed(
     )
 }
 
+/// Puts sound content in place of what is damaged, with its annotations, which are sealed under the same keys.
+pub fn replace_content(
+    tx: &mut Tx<'_>,
+    repository_id: i64,
+    manifest: &ManifestRow,
+    sealed: &SealedManifest,
+) -> Result<(), MetaError> {
+    tx.execute(
+        "UPDATE manifests SET annotations = $3, keys = $4, seal_id = $5, content = $6
+         WHERE repository_id = $1 AND digest = $2",
+        &[
+            &repository_id,
+            &manifest.digest,
+            &manifest.annotations,
+            &sealed.keys,
+            &sealed.seal_id,
+            &sealed.content,
+        ],
+    )?;
+    Ok(())
+}
+
 /// Inserts a manifest, with the edges of sparse manifests that name it. A unique violation means it is there.
 pub fn insert(
     tx: &mut Tx<'_>,
