@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -41,8 +43,17 @@ impl App {
             Some(key) => RootKey::from_key(&DataKey::from_bytes(&key.0)?),
             None => RootKey::load_or_create(&directory.join("root-key"))?,
         };
-        let meta = Meta::open_sqlite(&directory.join("metadata.sqlite"), SqliteOptions::default())
-            .context("cannot open the metadata")?;
+        let metadata = directory.join("metadata.sqlite");
+        // Made here for its mode: a directory that somebody else made may let others look in. SQLite gives the files
+        // beside it the same one.
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&metadata)
+            .context("cannot make the metadata")?;
+        let meta =
+            Meta::open_sqlite(&metadata, SqliteOptions::default()).context("cannot open the metadata")?;
         let objects = DiskObjects::open_dir(directory.join("objects")).context("cannot open the blobs")?;
         let options = options(settings, directory)?;
         let registry = Registry::open(options, Clock::System, meta, Arc::new(objects), root)

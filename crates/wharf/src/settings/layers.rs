@@ -281,7 +281,7 @@ fn is_set_by_kubernetes(variable: &str) -> bool {
 }
 
 /// The known name most like the given one, if they are alike at all.
-fn nearest(name: &str, known: impl Iterator<Item = String>) -> Option<String> {
+pub(super) fn nearest(name: &str, known: impl Iterator<Item = String>) -> Option<String> {
     known
         .map(|known| {
             // The last part alone counts too: `manifest_bytes` wants `limits.manifest_bytes`.

@@ -183,7 +183,7 @@ impl Settings {
             token_ttl: at_least_a_millisecond(layers, "token_ttl")?,
             limits: LimitSettings::from_layers(layers)?,
             throttle: value(layers, "throttle.enabled")?,
-            throttle_rates: value(layers, "throttle.rates")?,
+            throttle_rates: rates(layers)?,
             quota_repositories: value(layers, "quotas.repositories")?,
             quota_images_per_repository: value(layers, "quotas.images_per_repository")?,
             quota_tags_per_image: value(layers, "quotas.tags_per_image")?,
@@ -254,6 +254,25 @@ fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
 fn at_least_a_millisecond(layers: &Layers, name: &'static str) -> Result<Duration, SettingsError> {
     let duration: Duration = value(layers, name)?;
     if duration.is_zero() { Err(wrong(layers, name, "expected more than nothing")) } else { Ok(duration) }
+}
+
+/// What OCI's face counts under names that no AWS API has.
+const OCI_ONLY: [&str; 4] = ["CancelLayerUpload", "DeleteLayer", "GetLayerUpload", "Ping"];
+
+/// The rates of actions that exist: one that no request has would throttle nothing.
+fn rates(layers: &Layers) -> Result<BTreeMap<String, u64>, SettingsError> {
+    let rates: BTreeMap<String, u64> = value(layers, "throttle.rates")?;
+    let known = || {
+        let tables = wharf_http::aws::tables().iter();
+        tables.flat_map(|service| service.operations).map(|operation| operation.name).chain(OCI_ONLY)
+    };
+    let Some(unknown) = rates.keys().find(|name| !known().any(|known| known == name.as_str())) else {
+        return Ok(rates);
+    };
+    let hint =
+        layers::nearest(unknown, known().map(str::to_owned)).map(|near| format!(", did you mean `{near}`?"));
+    let expected = format!("there is no action `{unknown}`{}", hint.unwrap_or_default());
+    Err(wrong(layers, "throttle.rates", &expected))
 }
 
 /// Checks the words of choices that have no type, having one choice yet.
@@ -354,6 +373,8 @@ mod tests {
         ] {
             assert_eq!(with(name, text).unwrap_err(), message);
         }
+        let unknown = with("throttle.rates", "PutImag=3").unwrap_err();
+        assert!(unknown.ends_with("there is no action `PutImag`, did you mean `PutImage`?"), "{unknown}");
         assert!(with("default_account", "12").is_err());
         assert!(with("hosts", "r.example=nowhere").is_err());
         let hosts = with("hosts", "r.example=111122223333/eu-west-1,p.example=public").unwrap().hosts;

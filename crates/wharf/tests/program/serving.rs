@@ -93,6 +93,24 @@ fn interrupts_drain_and_clients_that_dawdle_are_cut_at_the_limit() {
 }
 
 #[test]
+fn nobody_else_reads_what_is_kept_in_a_directory_open_to_all() {
+    let parent = tempfile::tempdir().unwrap();
+    let data = parent.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let server = Server::start(&data, &[]);
+    let open: Vec<_> = std::fs::read_dir(&data)
+        .unwrap()
+        .map(Result::unwrap)
+        .filter(|entry| entry.metadata().unwrap().permissions().mode() & 0o077 != 0)
+        .map(|entry| entry.file_name())
+        .collect();
+    assert!(data.join("metadata.sqlite-wal").exists(), "there is something to protect");
+    assert!(open.is_empty(), "{open:?}");
+    server.stop();
+}
+
+#[test]
 fn further_signals_do_not_spoil_a_drain_that_ends_well() {
     let parent = tempfile::tempdir().unwrap();
     let server = Server::start(&parent.path().join("data"), &[]);
