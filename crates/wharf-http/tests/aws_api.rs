@@ -92,6 +92,11 @@ async fn a_repository_is_created_described_and_deleted() {
         format!("The repository with name 'team/api' already exists in the registry with id '{ACCOUNT}'")
     );
 
+    let filters = json!([{"filterType": "WILDCARD", "filter": "dev*"}]);
+    let unsaid = json!({"repositoryName": "team/api", "imageTagMutabilityExclusionFilters": filters});
+    let unsaid = wharf.root.ecr("PutImageTagMutability", unsaid).await.error();
+    assert!(unsaid.1.starts_with("Invalid parameter at 'imageTagMutability' failed"), "{}", unsaid.1);
+
     let misnamed = wharf.root.ecr("CreateRepository", json!({"repositoryName": "a//b"})).await.error();
     let pattern = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*";
     assert_eq!(

@@ -280,6 +280,11 @@ impl Input {
         value.ok_or_else(|| self.violated(&self.path_of(name), "null", &Violation::Null))
     }
 
+    /// Whether a member is there and not `null`.
+    pub fn has(&self, name: &str) -> bool {
+        self.members.get(name).is_some_and(|value| !value.is_null())
+    }
+
     /// A constraint that no function here knows, in the words of the style.
     pub fn refuse(&self, name: &str, value: &str, constraint: impl Into<String>) -> AwsError {
         self.worded(&self.path_of(name), &shown(value), constraint.into())

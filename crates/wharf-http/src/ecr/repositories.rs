@@ -162,6 +162,9 @@ impl Call for PutImageTagMutability {
 
     fn parse(mut input: Input, request: &AwsRequest<'_>) -> Result<(Self, RepositoryRef), AwsError> {
         let repository = shape::repository(&mut input, request)?;
+        if !input.has("imageTagMutability") {
+            input.required("imageTagMutability", None::<Mutability>)?;
+        }
         let mutability = shape::mutability(&mut input)?;
         Ok((Self(input.required("imageTagMutability", mutability)?), repository))
     }
