@@ -182,6 +182,9 @@ pub enum RegistryError {
     /// The store is full or below its watermark: pushes wait, pulls go on. `507` / `ServerException`.
     #[error("the registry's storage is full; nothing was stored")]
     StorageFull,
+    /// The store is read-only: pushes are refused, pulls go on. `503` / `ServerException`.
+    #[error("the registry's storage is read-only; nothing was stored")]
+    StorageReadOnly,
     /// The content of an object does not authenticate; it has been quarantined and is not served.
     #[error("stored content of {0} is damaged; it is quarantined and will not be served")]
     Damaged(Digest),
@@ -211,13 +214,21 @@ impl RegistryError {
 
 impl From<MetaError> for RegistryError {
     fn from(error: MetaError) -> Self {
-        if matches!(error, MetaError::Full) { Self::StorageFull } else { Self::Meta(error) }
+        match error {
+            MetaError::Full => Self::StorageFull,
+            MetaError::ReadOnly => Self::StorageReadOnly,
+            other => Self::Meta(other),
+        }
     }
 }
 
 impl From<ObjectError> for RegistryError {
     fn from(error: ObjectError) -> Self {
-        if matches!(error, ObjectError::Full { .. }) { Self::StorageFull } else { Self::Object(error) }
+        match error {
+            ObjectError::Full { .. } => Self::StorageFull,
+            ObjectError::ReadOnly { .. } => Self::StorageReadOnly,
+            other => Self::Object(other),
+        }
     }
 }
 

@@ -323,6 +323,25 @@ async fn a_push_that_takes_the_disk_below_the_watermark_is_refused_on_its_way() 
     depot.put(&at, &bytes).await;
 }
 
+#[tokio::test]
+async fn a_read_only_disk_is_called_by_its_name() {
+    let depot = Depot::new().await;
+    let at = depot.create("team/app").await;
+    let bytes = content(23, 200_000);
+    let kept = depot.put(&at, &content(24, 100_000)).await;
+    for call in ["create", "append"] {
+        let calls = depot.faults.calls().get(call).copied().unwrap_or_default();
+        depot.faults.fail_nth_of(call, calls, Fault::ReadOnly);
+        let refused = depot.registry.put_blob(&at, Digest::sha256(&bytes), body(&bytes)).await;
+        assert!(matches!(refused, Err(RegistryError::StorageReadOnly)), "{call}: {refused:?}");
+    }
+    depot.meta_faults.fail(Site::Statement, 1, When::Before, MetaError::ReadOnly);
+    let refused = depot.registry.put_blob(&at, Digest::sha256(b"small"), body(b"small")).await;
+    assert!(matches!(refused, Err(RegistryError::StorageReadOnly)), "{refused:?}");
+    assert!(depot.read(&at, &kept).await.is_ok(), "pulls go on");
+    depot.put(&at, &bytes).await;
+}
+
 /// A body in pieces that breaks off after the last, when `end` has been called.
 fn pieces(bytes: &[u8], length: usize, end: impl FnOnce() + Send + 'static) -> BodyStream {
     let pieces: Vec<_> = bytes.chunks(length).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();

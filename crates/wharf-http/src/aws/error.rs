@@ -116,8 +116,11 @@ impl AwsError {
 
     /// Whether the fault is this server's, so that the whole chain belongs in the log.
     pub fn is_internal(&self) -> bool {
-        use RegistryError::{Damaged, Internal, Meta, Object, StorageFull};
-        matches!(self, Self::Registry(Damaged(_) | Internal(_) | Meta(_) | Object(_) | StorageFull))
+        use RegistryError::{Damaged, Internal, Meta, Object, StorageFull, StorageReadOnly};
+        matches!(
+            self,
+            Self::Registry(Damaged(_) | Internal(_) | Meta(_) | Object(_) | StorageFull | StorageReadOnly)
+        )
     }
 
     fn to_json(&self, kms: bool) -> WireError {
@@ -239,7 +242,9 @@ fn ecr_error(error: &RegistryError) -> WireError {
         E::ExclusionNotFound(_) => "ExclusionNotFoundException",
         E::Kms { .. } => "KmsException",
         E::AccessDenied(_) => "AccessDeniedException",
-        E::StorageFull | E::Damaged(_) => return WireError::new(500, "ServerException", error.to_string()),
+        E::StorageFull | E::StorageReadOnly | E::Damaged(_) => {
+            return WireError::new(500, "ServerException", error.to_string());
+        }
         E::Meta(_) | E::Object(_) | E::Internal(_) => {
             return WireError::new(
                 500,
@@ -316,6 +321,7 @@ mod tests {
             (RegistryError::BlobUnknown(digest), "LayersNotFoundException", 400),
             (RegistryError::TooManyTags, "TooManyTagsException", 400),
             (RegistryError::StorageFull, "ServerException", 500),
+            (RegistryError::StorageReadOnly, "ServerException", 500),
             (RegistryError::Internal("secret path".into()), "ServerException", 500),
         ];
         for (error, code, status) in table {

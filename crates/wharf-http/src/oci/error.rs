@@ -163,6 +163,7 @@ impl From<RegistryError> for OciError {
                 (StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED")
             }
             E::StorageFull => (StatusCode::INSUFFICIENT_STORAGE, "UNAVAILABLE"),
+            E::StorageReadOnly => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),
             E::NotFound(_) | E::ExclusionNotFound(_) => (StatusCode::NOT_FOUND, "NAME_UNKNOWN"),
             // What only the JSON API asks for; refused here as it would be there.
             E::RepositoryAlreadyExists(_)
