@@ -111,6 +111,35 @@ fn nobody_else_reads_what_is_kept_in_a_directory_open_to_all() {
 }
 
 #[test]
+fn a_server_stops_when_told_though_nobody_reads_its_log() {
+    let parent = tempfile::tempdir().unwrap();
+    let mut command =
+        wharf(&parent.path().join("data"), &["serve", "--listen", "127.0.0.1:0", "--log-level", "info"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stderr.take());
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.starts_with("listening on "), "{line}");
+    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    let code = eventually_ended(&mut child);
+    assert_eq!(code, Some(0));
+}
+
+/// Waits for a child that may not end, and ends it then.
+fn eventually_ended(child: &mut std::process::Child) -> Option<i32> {
+    let began = std::time::Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        if began.elapsed() > std::time::Duration::from_secs(20) {
+            child.kill().unwrap();
+        }
+        std::thread::yield_now();
+    }
+}
+
+#[test]
 fn further_signals_do_not_spoil_a_drain_that_ends_well() {
     let parent = tempfile::tempdir().unwrap();
     let server = Server::start(&parent.path().join("data"), &[]);
