@@ -616,6 +616,24 @@ async fn relaxed_writes_keep_their_place_among_the_others() {
     assert_eq!(fixture.ids(), vec![1, 2, 3, 4, 5, 6]);
 }
 
+/// What SQLite will do at the commit of the transaction that asks: 1 = NORMAL, no sync; 2 = FULL, one sync.
+fn sync_level(tx: &mut Tx<'_>) -> Result<i64, MetaError> {
+    tx.query_one("PRAGMA synchronous", &[], |row| row.get(0))
+}
+
+#[tokio::test]
+async fn only_relaxed_writes_go_without_a_sync_whatever_came_before() {
+    let meta = open().meta;
+    for _ in 0..2 {
+        assert_eq!(meta.write(sync_level).await.unwrap(), 2);
+        assert_eq!(meta.write_relaxed(sync_level).await.unwrap(), 1);
+        assert_eq!(meta.write_relaxed(sync_level).await.unwrap(), 1);
+    }
+    let refused = meta.write_relaxed(|_| Err::<(), _>(MetaError::Missing)).await;
+    assert!(matches!(refused, Err(MetaError::Missing)));
+    assert_eq!(meta.write(sync_level).await.unwrap(), 2, "a failed relaxed write leaves nothing behind");
+}
+
 #[tokio::test]
 async fn the_real_schema_opens_twice() {
     let directory = tempfile::tempdir().unwrap();
