@@ -52,8 +52,10 @@ use self::{
 };
 
 /// The schema, oldest step first.
-const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, sql: include_str!("migrations/sqlite/0001_initial.sql") }];
+const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, sql: include_str!("migrations/sqlite/0001_initial.sql") },
+    Migration { version: 2, sql: include_str!("migrations/sqlite/0002_identities.sql") },
+];
 
 /// A handle on the metadata. Clones share one database; the last one to go ends the writer.
 #[derive(Clone)]
