@@ -82,6 +82,13 @@ pub(crate) struct KeyCache {
     opened: OpenedTokens,
 }
 
+impl KeyCache {
+    /// Forgets every key; opened passwords stay, as they say nothing about what counts now.
+    pub(crate) fn clear(&self) {
+        self.records.clear();
+    }
+}
+
 impl Default for KeyCache {
     fn default() -> Self {
         Self { records: CoherentCache::new(10_000), opened: OpenedTokens::default() }

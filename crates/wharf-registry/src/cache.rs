@@ -6,6 +6,7 @@
 //! for a moment: another request could meet it in that moment. A writer is done before it answers its client.
 
 use std::hash::Hash;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use moka::sync::Cache;
@@ -16,8 +17,10 @@ pub(crate) struct Ticket(u64);
 
 /// A bounded map from names to committed facts.
 pub(crate) struct CoherentCache<K, V> {
-    entries: Cache<K, V>,
+    /// Each with the number of times the cache had been cleared when it came in.
+    entries: Cache<K, (u64, V)>,
     changes: RwLock<u64>,
+    clearings: AtomicU64,
 }
 
 impl<K, V> CoherentCache<K, V>
@@ -27,19 +30,24 @@ where
 {
     /// At most `capacity` entries.
     pub(crate) fn new(capacity: u64) -> Self {
-        Self { entries: Cache::new(capacity), changes: RwLock::new(0) }
+        Self { entries: Cache::new(capacity), changes: RwLock::new(0), clearings: AtomicU64::new(0) }
     }
 
     /// At most `capacity` bytes as `weigh` counts them.
     pub(crate) fn weighed(capacity: u64, weigh: impl Fn(&K, &V) -> u32 + Send + Sync + 'static) -> Self {
         Self {
-            entries: Cache::builder().max_capacity(capacity).weigher(weigh).build(),
+            entries: Cache::builder()
+                .max_capacity(capacity)
+                .weigher(move |key, (_, value): &(u64, V)| weigh(key, value))
+                .build(),
             changes: RwLock::new(0),
+            clearings: AtomicU64::new(0),
         }
     }
 
     pub(crate) fn get(&self, key: &K) -> Option<V> {
-        self.entries.get(key)
+        let (clearing, value) = self.entries.get(key)?;
+        (clearing == self.clearings.load(Ordering::Acquire)).then_some(value)
     }
 
     /// Taken before the read whose result [`fill`](Self::fill) stores.
@@ -50,7 +58,7 @@ where
     pub(crate) fn fill(&self, ticket: Ticket, key: &K, value: V) {
         let changes = self.changes.read().unwrap_or_else(PoisonError::into_inner);
         if *changes == ticket.0 {
-            self.entries.insert(key.clone(), value);
+            self.entries.insert(key.clone(), (self.clearings.load(Ordering::Acquire), value));
         }
     }
 
@@ -60,12 +68,21 @@ where
         *changes += 1;
         self.entries.invalidate(key);
     }
+
+    /// As [`invalidate`](Self::invalidate), of every key.
+    pub(crate) fn clear(&self) {
+        let mut changes = self.changes.write().unwrap_or_else(PoisonError::into_inner);
+        *changes += 1;
+        // What is met from now on is judged by this number; the entries themselves go when they are due.
+        self.clearings.fetch_add(1, Ordering::AcqRel);
+        self.entries.invalidate_all();
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
     use std::sync::atomic::Ordering::SeqCst;
-    use std::sync::atomic::{AtomicBool, AtomicU64};
 
     use super::*;
 
@@ -80,6 +97,20 @@ mod tests {
         assert_eq!(cache.get(&"tag"), Some("new"));
         cache.invalidate(&"tag");
         assert_eq!(cache.get(&"tag"), None);
+    }
+
+    #[test]
+    fn clearing_takes_everything_and_everyone_who_was_reading() {
+        let cache = CoherentCache::new(10);
+        for key in ["one", "two"] {
+            cache.fill(cache.ticket(), &key, key);
+        }
+        let ticket = cache.ticket();
+        cache.clear();
+        cache.fill(ticket, &"three", "old");
+        assert_eq!([cache.get(&"one"), cache.get(&"two"), cache.get(&"three")], [None; 3]);
+        cache.fill(cache.ticket(), &"one", "new");
+        assert_eq!(cache.get(&"one"), Some("new"));
     }
 
     #[test]

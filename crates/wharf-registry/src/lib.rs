@@ -15,6 +15,7 @@ mod convert;
 mod dialect;
 mod download;
 mod error;
+mod identities;
 mod images;
 mod key_ring;
 mod kms;

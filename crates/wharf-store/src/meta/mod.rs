@@ -8,6 +8,7 @@ pub mod accounts;
 pub mod blobs;
 pub mod dialect;
 mod error;
+pub mod iam;
 pub mod keys;
 pub mod kms;
 pub mod manifests;
