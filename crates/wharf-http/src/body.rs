@@ -1,4 +1,4 @@
-//! The body of every response: bytes at hand without a box, or a stream of a blob.
+//! The body of every response: bytes at hand without a box, or a stream of a blob or of a long list.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -18,6 +18,8 @@ pub enum Body {
         /// Bytes still to come, exactly; the connection writes `Content-Length` from it.
         remaining: u64,
     },
+    /// Content whose length nobody knows before its end.
+    Open(BodyStream),
 }
 
 impl Body {
@@ -35,6 +37,11 @@ impl Body {
     /// client never takes a part for the whole.
     pub fn stream(stream: BodyStream, length: u64) -> Self {
         Self::Stream { stream, remaining: length }
+    }
+
+    /// A stream of unknown length. One that fails breaks the connection off before the end of the body is told.
+    pub fn open(stream: BodyStream) -> Self {
+        Self::Open(stream)
     }
 }
 
@@ -57,6 +64,9 @@ impl http_body::Body for Body {
                 Some(Err(error)) => Some(Err(error)),
                 None => None,
             }),
+            Self::Open(stream) => {
+                stream.as_mut().poll_next(cx).map(|item| item.map(|item| item.map(Frame::data)))
+            }
         }
     }
 
@@ -64,6 +74,7 @@ impl http_body::Body for Body {
         match self {
             Self::Full(bytes) => bytes.is_empty(),
             Self::Stream { remaining, .. } => *remaining == 0,
+            Self::Open(_) => false,
         }
     }
 
@@ -71,6 +82,7 @@ impl http_body::Body for Body {
         match self {
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Stream { remaining, .. } => SizeHint::with_exact(*remaining),
+            Self::Open(_) => SizeHint::default(),
         }
     }
 }

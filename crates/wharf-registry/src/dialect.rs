@@ -64,7 +64,8 @@ impl Dialect {
         self == Self::Spec
     }
 
-    /// Default and largest page of `tags/list` and `_catalog`; `None` = unpaged unless asked, any size.
+    /// Default and largest page of `tags/list` and `_catalog`; `None` = unpaged unless asked, up to what an answer
+    /// made in memory may take.
     pub fn list_page(self) -> (Option<usize>, Option<usize>) {
         match self {
             Self::Spec => (None, None),
@@ -112,7 +113,7 @@ pub const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         what: "`tags/list` and `_catalog`",
-        spec: "everything, unless `n` asks for less; `last` is a name",
+        spec: "everything, streamed, or pages of `n`, at most 10,000; `last` is a name",
         ecr: "pages of 100; `n` over 1000 is 405 `UNSUPPORTED`; `last` is opaque",
     },
     Difference {

@@ -14,7 +14,7 @@ use crate::collect::Collector;
 use crate::images::ImageCaches;
 use crate::key_ring::{KeyRing, Sealer};
 use crate::pull_time::PullTimes;
-use crate::repositories::RepositoryCache;
+use crate::repositories::{RepositoryCache, RepositoryRoom};
 use crate::settings::SettingsCache;
 use crate::uploads::ActiveUploads;
 use crate::{Clock, Options, RegistryError};
@@ -35,6 +35,7 @@ pub(crate) struct Inner {
     pub(crate) sealers: Sealers,
     pub(crate) access_keys: KeyCache,
     pub(crate) repositories: RepositoryCache,
+    pub(crate) repository_room: RepositoryRoom,
     pub(crate) images: ImageCaches,
     pub(crate) blobs: BlobCache,
     pub(crate) settings: SettingsCache,
@@ -106,6 +107,7 @@ impl Registry {
         let inner = Inner {
             access_keys: KeyCache::default(),
             repositories: RepositoryCache::default(),
+            repository_room: RepositoryRoom::default(),
             images: ImageCaches::new(),
             blobs: BlobCache::default(),
             settings: SettingsCache::default(),

@@ -1,6 +1,7 @@
 //! Repositories: created, described, changed, deleted.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use wharf_store::meta::repositories::{self, NewRepositoryRow, RepositoryRow};
 use wharf_store::meta::{MetaError, Tx};
@@ -12,7 +13,7 @@ use crate::cache::CoherentCache;
 use crate::tags::check_resource_tags;
 use crate::uninterrupted::uninterrupted;
 use crate::{
-    Authorized, Encryption, EncryptionType, KeyDomain, NewRepository, Page, PageRequest, Registry,
+    Authorized, Encryption, EncryptionType, KeyDomain, NamePage, NewRepository, Page, PageRequest, Registry,
     RegistryError, Repository,
 };
 
@@ -25,6 +26,36 @@ pub(crate) struct RepositoryCache(CoherentCache<RepositoryRef, Arc<Repository>>)
 impl Default for RepositoryCache {
     fn default() -> Self {
         Self(CoherentCache::new(REMEMBERED))
+    }
+}
+
+/// How many repositories of each kind a registry may at least still create, so that not every creation counts those
+/// that are there. Looked at and lowered inside the writer's transaction, never raised but by a count.
+#[derive(Default)]
+pub(crate) struct RepositoryRoom(Mutex<HashMap<(RegistryRef, RepositoryKind), u64>>);
+
+impl RepositoryRoom {
+    /// Whether one more may be created; `count` is asked where that is not known.
+    fn take<E>(
+        &self,
+        of: &RepositoryRef,
+        quota: u64,
+        count: impl FnOnce() -> Result<u64, E>,
+    ) -> Result<bool, E> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = known.entry((of.registry.clone(), of.kind)).or_default();
+        if *room == 0 {
+            *room = quota.saturating_sub(count()?);
+        }
+        let taken = room.checked_sub(1);
+        *room = taken.unwrap_or_default();
+        Ok(taken.is_some())
+    }
+
+    /// Counts anew the next time: what was counted may have been undone.
+    fn forget(&self, of: &RepositoryRef) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.remove(&(of.registry.clone(), of.kind));
     }
 }
 
@@ -53,12 +84,25 @@ impl Registry {
             scan_on_push: new.scan_on_push,
             domain_id: 0,
         };
-        let (target, tags) = (name.clone(), new.tags);
+        let (target, tags, inner) = (name.clone(), new.tags, self.inner.clone());
         // Nothing to invalidate: that a name is free is never remembered.
-        self.inner
-            .meta
-            .write(move |tx| insert_repository(tx, &target, row.clone(), &encryption, quota, &tags))
-            .await?;
+        uninterrupted(async move {
+            let (writing, at) = (inner.clone(), target.clone());
+            let inserted = inner
+                .meta
+                .write(move |tx| {
+                    let room = &writing.repository_room;
+                    insert_repository(tx, &target, row.clone(), &encryption, (room, quota), &tags)
+                })
+                .await;
+            match &inserted {
+                Ok(()) | Err(RegistryError::RepositoryAlreadyExists(_) | RegistryError::LimitExceeded(_)) => {
+                }
+                Err(_) => inner.repository_room.forget(&at),
+            }
+            inserted
+        })
+        .await?;
         self.find_repository(&name).await?.ok_or(RegistryError::RepositoryNotFound(name))
     }
 
@@ -165,21 +209,19 @@ impl Registry {
         &self,
         of: &Authorized<RegistryRef>,
         after: Option<&str>,
-        limit: Option<usize>,
-    ) -> Result<(Vec<RepositoryName>, bool), RegistryError> {
+        limit: usize,
+    ) -> Result<NamePage, RegistryError> {
         let (account, region) = (of.account.to_string(), of.region.to_string());
         let after = after.unwrap_or_default().to_owned();
-        // One more than asked for tells whether there are more; unasked, the quota bounds the list.
-        let limit = limit.unwrap_or(usize::MAX >> 2);
-        let mut names = self
-            .inner
+        self.inner
             .meta
-            .read(move |tx| repositories::page_names(tx, &account, &region, "private", &after, limit + 1))
-            .await?;
-        let more = names.len() > limit;
-        names.truncate(limit);
-        let names = names.iter().map(|name| stored("repository name", name)).collect::<Result<_, _>>()?;
-        Ok((names, more))
+            .read(move |tx| {
+                NamePage::read(limit, |limit, visit| {
+                    repositories::page_names(tx, &account, &region, "private", &after, limit, visit)
+                })
+            })
+            .await
+            .map_err(|error: MetaError| RegistryError::from(error))
     }
 
     /// Changes whether tags may move; existing tags stay as they are.
@@ -250,13 +292,13 @@ fn insert_repository(
     name: &RepositoryRef,
     mut row: NewRepositoryRow,
     encryption: &Encryption,
-    quota: u64,
+    (room, quota): (&RepositoryRoom, u64),
     tags: &[(String, String)],
 ) -> Result<(), RegistryError> {
     if repositories::find(tx, &row.account, &row.region, row.kind, &row.name)?.is_some() {
         return Err(RegistryError::RepositoryAlreadyExists(name.clone()));
     }
-    if repositories::count(tx, &row.account, &row.region, row.kind)? >= quota {
+    if !room.take(name, quota, || repositories::count(tx, &row.account, &row.region, row.kind))? {
         return Err(RegistryError::LimitExceeded(format!(
             "The registry with id '{}' already has the maximum number of repositories ({quota})",
             row.account
@@ -327,5 +369,39 @@ pub(crate) fn hold_repository(tx: &mut Tx<'_>, repository: &Repository) -> Resul
     match repositories::hold(tx, repository.id).map_err(|error: MetaError| RegistryError::from(error))? {
         true => Ok(()),
         false => Err(RegistryError::RepositoryNotFound(repository.name.clone())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repositories_are_counted_only_where_the_quota_could_be_reached() {
+        let registry = RegistryRef::new("123456789012".parse().unwrap(), "us-east-1".parse().unwrap());
+        let (of, room) = (registry.repository("team/app".parse().unwrap()), RepositoryRoom::default());
+        let (mut there, mut counted) = (7, 0);
+        let mut create = |room: &RepositoryRoom, there: &mut u64| {
+            let taken = room.take(&of, 10, || {
+                counted += 1;
+                Ok::<_, ()>(*there)
+            });
+            let taken = taken.unwrap();
+            *there += u64::from(taken);
+            (taken, counted)
+        };
+        assert_eq!(create(&room, &mut there), (true, 1));
+        assert_eq!(create(&room, &mut there), (true, 1));
+        assert_eq!(create(&room, &mut there), (true, 1), "the tenth");
+        assert_eq!(create(&room, &mut there), (false, 2));
+        there -= 1;
+        assert_eq!(create(&room, &mut there), (true, 3), "one was deleted");
+        assert_eq!(create(&room, &mut there), (false, 4));
+        there = 3;
+        assert_eq!(create(&room, &mut there), (true, 5));
+        there = 10;
+        room.forget(&of);
+        assert_eq!(create(&room, &mut there), (false, 6));
+        assert!(room.take(&of, 10, || Err(())).is_err());
     }
 }

@@ -7,6 +7,7 @@ use wharf_store::meta::{MetaError, Tx, blobs, manifests, missing, repositories, 
 use wharf_types::{Digest, RepositoryRef, Tag};
 
 use crate::repositories::{hold_repository, stored};
+use crate::uninterrupted::uninterrupted;
 use crate::{Quotas, Registry, RegistryError, Repository};
 
 /// Tombstones read at once.
@@ -137,7 +138,14 @@ impl Registry {
     async fn restore(&self, repository: &Arc<Repository>, digest: Digest) -> Result<Outcome, Refusal> {
         let (repository, now) = (Arc::clone(repository), self.inner.clock.now().as_micros());
         let quotas = self.inner.options.quotas;
-        self.inner.meta.write(move |tx| restore(tx, &repository, &digest, quotas, now)).await
+        let inner = self.inner.clone();
+        uninterrupted(async move {
+            let id = repository.id;
+            let outcome = inner.meta.write(move |tx| restore(tx, &repository, &digest, quotas, now)).await;
+            inner.images.lists.forget(id);
+            Ok(outcome)
+        })
+        .await?
     }
 }
 

@@ -9,6 +9,7 @@ mod base;
 mod blobs;
 mod catalog;
 mod error;
+mod lists;
 mod manifests;
 mod paging;
 mod path;
@@ -53,6 +54,11 @@ pub(crate) struct Call<'a> {
 impl<'a> Call<'a> {
     fn registry(&self) -> &'a Registry {
         self.faces.registry()
+    }
+
+    /// Path and query as they were sent.
+    fn target(&self) -> &'a str {
+        self.head.uri.path_and_query().map_or("/", |target| target.as_str())
     }
 
     fn query(&self) -> Query<'a> {

@@ -2,25 +2,24 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bytes::Bytes;
-use http::header::CONTENT_TYPE;
-use http::{Response, StatusCode};
-use wharf_registry::{Dialect, RegistryError};
+use http::StatusCode;
+use wharf_registry::{Dialect, NamePage, Names, RegistryError, WrittenList};
 
 use super::answer;
 use super::error::OciError;
 use super::query::Query;
-use crate::Body;
 
-/// Larger pages are cut to this; nothing has so many names, and sums with it do not overflow.
-const MOST: usize = 1 << 30;
+/// Larger pages are cut to this, with a `Link` to the rest: an answer is made in memory.
+const MOST: usize = 10_000;
+/// Names read at once for an answer without an end.
+pub(crate) const STREAMED: usize = 10_000;
 
 /// The page that was asked for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Paging {
     /// Names after this one.
     pub(crate) after: Option<String>,
-    /// At most so many; `None` = all.
+    /// At most so many; `None` = all, to be streamed.
     pub(crate) limit: Option<usize>,
     opaque: bool,
 }
@@ -57,33 +56,32 @@ impl Paging {
         Ok(Self { after, limit: asked.or(default), opaque: true })
     }
 
-    /// A page of names: `{"name":…,"tags":[…]}` and the like. `head` is the JSON before the list; the names need no
-    /// escaping, because what made them allows no such characters.
-    pub(crate) fn answer<'a>(
-        &self,
-        head: &str,
-        names: impl ExactSizeIterator<Item = &'a str>,
-        more: bool,
-        path: &str,
-    ) -> Response<Body> {
-        let mut json = String::with_capacity(head.len() + names.len() * 24 + 2);
+    /// A page of names: `{"name":…,"tags":[…]}` and the like. `head` is the JSON before the list.
+    pub(crate) fn write(&self, head: &str, page: &NamePage, path: &str) -> WrittenList {
+        let mut json = String::with_capacity(head.len() + page.names.len() * 24 + 2);
         json.push_str(head);
-        let mut last = None;
-        for name in names {
-            json.push_str(if last.is_some() { ",\"" } else { "\"" });
+        Self::write_names(&mut json, &page.names, true);
+        json.push_str("]}");
+        let link = match (page.more, page.names.last(), self.limit) {
+            (true, Some(last), Some(limit)) => {
+                let last = if self.opaque { URL_SAFE_NO_PAD.encode(last) } else { last.to_owned() };
+                Some(answer::next_link(path, &[("n", &limit.to_string()), ("last", &last)]).into())
+            }
+            _ => None,
+        };
+        WrittenList { body: json.into(), link, filtered: false, content: false }
+    }
+
+    /// Writes members of a JSON list; `first`: nothing stands before them. They need no escaping, because what made
+    /// the names allows no such characters.
+    pub(crate) fn write_names(json: &mut String, names: &Names, first: bool) {
+        let mut separator = if first { "\"" } else { ",\"" };
+        for name in names.iter() {
+            json.push_str(separator);
             json.push_str(name);
             json.push('"');
-            last = Some(name);
+            separator = ",\"";
         }
-        json.push_str("]}");
-        let mut response = answer::full(StatusCode::OK, Bytes::from(json));
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, answer::JSON);
-        if let (true, Some(last), Some(limit)) = (more, last, self.limit) {
-            let last = if self.opaque { URL_SAFE_NO_PAD.encode(last) } else { last.to_owned() };
-            answer::insert_next_link(headers, path, &[("n", &limit.to_string()), ("last", &last)]);
-        }
-        response
     }
 }
 
@@ -102,9 +100,6 @@ fn reveal(last: &str) -> Result<String, OciError> {
 
 #[cfg(test)]
 mod tests {
-    use http::header::LINK;
-    use http_body_util::BodyExt;
-
     use super::*;
 
     fn paging(query: &str, dialect: Dialect) -> Result<Paging, (&'static str, String)> {
@@ -136,18 +131,24 @@ mod tests {
         assert_eq!(paging("last=v1!", Dialect::Ecr).unwrap_err().0, "UNSUPPORTED");
     }
 
-    #[tokio::test]
-    async fn the_link_leads_to_the_next_page() {
+    fn page_of(names: &[&str], more: bool) -> NamePage {
+        let mut page = NamePage::default();
+        names.iter().for_each(|name| page.names.push(name));
+        page.more = more;
+        page
+    }
+
+    #[test]
+    fn the_link_leads_to_the_next_page() {
         for (dialect, last) in [(Dialect::Spec, "v2"), (Dialect::Ecr, "djI")] {
             let first = paging("n=2", dialect).unwrap();
-            let response = first.answer("{\"tags\":[", ["v1", "v2"].into_iter(), true, "/v2/a/tags/list");
-            assert_eq!(response.headers()[LINK], format!("</v2/a/tags/list?n=2&last={last}>; rel=\"next\""));
-            let body = response.into_body().collect().await.unwrap().to_bytes();
-            assert_eq!(body, "{\"tags\":[\"v1\",\"v2\"]}");
+            let list = first.write("{\"tags\":[", &page_of(&["v1", "v2"], true), "/v2/a/tags/list");
+            assert_eq!(list.link.unwrap(), format!("</v2/a/tags/list?n=2&last={last}>; rel=\"next\""));
+            assert_eq!(list.body, "{\"tags\":[\"v1\",\"v2\"]}");
             assert_eq!(paging(&format!("n=2&last={last}"), dialect).unwrap().after.as_deref(), Some("v2"));
         }
-        let nothing = paging("n=0", Dialect::Spec).unwrap().answer("{\"tags\":[", [].into_iter(), true, "/");
-        assert!(!nothing.headers().contains_key(LINK));
+        let nothing = paging("n=0", Dialect::Spec).unwrap().write("{\"tags\":[", &page_of(&[], true), "/");
+        assert_eq!((nothing.link, nothing.body), (None, "{\"tags\":[]}".into()));
     }
 
     proptest::proptest! {
@@ -159,9 +160,8 @@ mod tests {
                 let most = if ecr { 1000 } else { MOST };
                 proptest::prop_assert!(page.limit.is_none_or(|limit| limit <= most));
                 // What a link repeats is encoded: nothing of it can end a line or the link.
-                let response = page.answer("{\"tags\":[", ["v1"].into_iter(), true, "/v2/aa/tags/list");
-                if let Some(link) = response.headers().get(LINK) {
-                    proptest::prop_assert!(link.as_bytes().iter().all(|byte| (32..127).contains(byte)));
+                if let Some(link) = page.write("{\"tags\":[", &page_of(&["v1"], true), "/v2/aa/tags/list").link {
+                    proptest::prop_assert!(link.iter().all(|byte| (32..127).contains(byte)));
                 }
             }
         }

@@ -2,18 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-use http::StatusCode;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::HeaderValue;
 use serde::Serialize;
-use wharf_registry::{ImageStatus, PageRequest, Referrer, RegistryError};
+use wharf_registry::{ImageStatus, PageRequest, Referrer, RegistryError, WrittenList};
 use wharf_types::{Digest, MediaType};
 
-use super::routes::{At, Outcome};
-use super::{Call, answer};
+use super::routes::{Answering, At, Outcome};
+use super::{Call, answer, lists};
 
 /// Descriptors of a page. They carry annotations, so pages are short enough for clients that read at most 4 MiB.
 const PAGE: usize = 100;
+
+const INDEX: HeaderValue = HeaderValue::from_static(MediaType::OCI_INDEX);
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -48,28 +48,36 @@ impl<'a> From<&'a Referrer> for Descriptor<'a> {
 }
 
 /// `GET /v2/<name>/referrers/<digest>` - distribution-spec "Listing Referrers". Needs `ecr:BatchGetImage`.
-pub(crate) async fn list(call: Call<'_>, at: At, subject: Digest) -> Outcome {
-    let query = call.query();
+pub(crate) fn list(call: Call<'_>, at: At, subject: Digest) -> Answering<'_> {
+    match lists::kept(&call, &at, INDEX) {
+        Some(kept) => Answering::Now(kept),
+        None => Answering::Later(Box::pin(read(call, at, subject))),
+    }
+}
+
+async fn read(call: Call<'_>, at: At, subject: Digest) -> Outcome {
+    let (registry, query) = (call.registry(), call.query());
     // A media type has no spaces, but often a plus sign that clients forget to encode.
     let given = query.all("artifactType").filter(|text| !text.is_empty());
     let types: Vec<String> = given.map(|text| text.replace(' ', "+")).collect();
     let page = PageRequest { limit: PAGE, token: query.get("nextToken").map(|token| token.into_owned()) };
-    let page = call.registry().list_referrers(&at, &subject, &types, Some(ImageStatus::Active), page).await?;
+    let stamp = registry.list_stamp(&at).await?;
+    let page = registry.list_referrers(&at, &subject, &types, Some(ImageStatus::Active), page).await?;
 
     let manifests = page.items.iter().map(Descriptor::from).collect();
     let index = Index { schema_version: 2, media_type: MediaType::OCI_INDEX, manifests };
     let json = serde_json::to_vec(&index).map_err(|error| RegistryError::Internal(error.to_string()))?;
-    let mut response = answer::full(StatusCode::OK, Bytes::from(json));
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(MediaType::OCI_INDEX));
-    if !types.is_empty() {
-        headers.insert(answer::OCI_FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
-    }
-    if let Some(next) = &page.next {
+    let link = page.next.as_deref().map(|next| {
         let mut parameters: Vec<(&str, &str)> =
             types.iter().map(|text| ("artifactType", text.as_str())).collect();
         parameters.push(("nextToken", next));
-        answer::insert_next_link(headers, &format!("/v2/{}/referrers/{subject}", at.name), &parameters);
+        answer::next_link(&format!("/v2/{}/referrers/{subject}", at.name), &parameters).into()
+    });
+    let content = page.items.iter().any(|referrer| !referrer.annotations.is_empty());
+    let list = WrittenList { body: json.into(), link, filtered: !types.is_empty(), content };
+    // A page token may outlive no rotation of the key it is sealed with.
+    if page.next.is_some() {
+        return Ok(lists::written(&list, INDEX));
     }
-    Ok(response)
+    Ok(lists::keep(&call, stamp, list, INDEX))
 }

@@ -61,6 +61,74 @@ async fn tags_are_listed_in_pages() {
     assert_eq!(wharf.get(&format!("{list}?n=x")).await.code(), (400, "PAGINATION_NUMBER_INVALID".into()));
 }
 
+/// A list that nobody bounds is not made in memory: it is sent page by page, whole and in order.
+#[tokio::test]
+async fn a_long_list_comes_whole_without_being_asked_for_in_pages() {
+    let wharf = Wharf::start().await;
+    let (first, list) =
+        (push_index(&wharf, "t00000", json!({})).await, format!("/v2/{REPOSITORY}/tags/list"));
+    let manifest = wharf.get(&format!("/v2/{REPOSITORY}/manifests/{first}")).await.body;
+    // Tags of an image are limited, and there must be more than two pages' worth.
+    let mut names = vec!["t00000".to_owned()];
+    for image in 0..21 {
+        let mut index: Value = serde_json::from_slice(&manifest).unwrap();
+        index["annotations"] = json!({"image": image.to_string()});
+        let (bytes, from) = (Bytes::from(index.to_string()), 1 + image * 1000);
+        let tags: Vec<String> = (from..from + 1000).map(|number| format!("t{number:05}")).collect();
+        let digest = Digest::sha256(&bytes);
+        let put = wharf.put_manifest(&format!("{digest}?tag={}", tags.join("&tag=")), INDEX, bytes).await;
+        assert_eq!(put.status, 201, "{put:?}");
+        names.extend(tags);
+    }
+    let whole = wharf.get(&list).await;
+    assert_eq!(whole.status, 200);
+    assert!(!whole.headers.contains_key("link") && !whole.headers.contains_key("content-length"));
+    assert_eq!(whole.json(), json!({"name": REPOSITORY, "tags": names}));
+    assert_eq!(wharf.send("HEAD", &list, &[], "").await.status, 200);
+    // What is left after a name may fit an answer with a length.
+    let rest = wharf.get(&format!("{list}?last=t11000")).await;
+    assert_eq!(rest.json()["tags"], json!(names[11_001..]));
+    assert_eq!(rest.text("content-length"), rest.body.len().to_string());
+    // Asked for more than an answer takes, there is a way to the rest.
+    let pages = walk(&wharf, &format!("{list}?n=1000000"), "tags").await;
+    assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [10_000, 10_000, 1001]);
+    assert_eq!(json!(pages.concat()), json!(names));
+}
+
+/// Lists are kept in memory: each change is in the next answer all the same.
+#[tokio::test]
+async fn a_list_shows_what_was_just_changed() {
+    let wharf = Wharf::start().await;
+    let list = format!("/v2/{REPOSITORY}/tags/list?n=2");
+    let index = push_index(&wharf, "a", json!({})).await;
+    let pages = async || json!(walk(&wharf, &list, "tags").await);
+    for _ in 0..2 {
+        assert_eq!(pages().await, json!([["a"]]));
+    }
+    push_index(&wharf, "b", json!({})).await;
+    push_index(&wharf, "c", json!({})).await;
+    for _ in 0..2 {
+        assert_eq!(pages().await, json!([["a", "b"], ["c"]]));
+    }
+    let gone = wharf.send("DELETE", &format!("/v2/{REPOSITORY}/manifests/b"), &[], "").await;
+    assert_eq!(gone.status, 202);
+    assert_eq!(pages().await, json!([["a", "c"]]));
+
+    let referrers = format!("/v2/{REPOSITORY}/referrers/{index}?artifactType=a/b");
+    let named = json!({"mediaType": INDEX, "digest": index.to_string(), "size": 7});
+    for count in 0..3 {
+        let answers = [wharf.get(&referrers).await, wharf.get(&referrers).await];
+        for answer in &answers {
+            assert_eq!(answer.json()["manifests"].as_array().unwrap().len(), count);
+            assert_eq!(answer.text("content-type"), INDEX);
+            assert_eq!(answer.text("oci-filters-applied"), "artifactType");
+        }
+        let referrer =
+            json!({"subject": named, "artifactType": "a/b", "annotations": {"n": count.to_string()}});
+        push_index(&wharf, "", referrer).await;
+    }
+}
+
 /// Whatever answers GET answers HEAD (RFC 9110 §9.1).
 #[tokio::test]
 async fn lists_can_be_asked_for_by_head() {

@@ -48,9 +48,12 @@ impl Registry {
         let registry = self.clone();
         let (deleted, failed) = uninterrupted(async move {
             let work = repository.clone();
-            let done = registry.inner.meta.write(move |tx| delete_batch(tx, &work, &wanted)).await?;
-            registry.forget(&repository, &done.0);
-            Ok(done)
+            let done = registry.inner.meta.write(move |tx| delete_batch(tx, &work, &wanted)).await;
+            registry.inner.images.lists.forget(repository.id);
+            if let Ok((deleted, _)) = &done {
+                registry.forget(&repository, deleted);
+            }
+            done
         })
         .await?;
         failures.extend(failed);
@@ -83,11 +86,12 @@ impl Registry {
                         Reference::Tag(tag) => delete_tag(tx, &work, tag),
                     }
                 })
-                .await?;
-            if let Fate::Removed(deleted) = &fate {
+                .await;
+            registry.inner.images.lists.forget(repository.id);
+            if let Ok(Fate::Removed(deleted)) = &fate {
                 registry.forget(&repository, deleted);
             }
-            Ok(fate)
+            fate
         })
         .await?;
         match fate {

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use wharf_store::meta::manifests::{self, ManifestRow};
-use wharf_store::meta::tags;
-use wharf_types::{MediaType, RepositoryRef, Tag, Timestamp};
+use wharf_store::meta::{MetaError, tags};
+use wharf_types::{MediaType, RepositoryRef, Timestamp};
 
 use super::{Asked, asked};
 use crate::repositories::stored;
 use crate::{
-    Authorized, ImageDetail, ImageFailureCode, ImageFilter, ImageId, ImageRef, ImageStatus, Page,
+    Authorized, ImageDetail, ImageFailureCode, ImageFilter, ImageId, ImageRef, ImageStatus, NamePage, Page,
     PageRequest, Registry, RegistryError, TagStatus,
 };
 
@@ -86,11 +86,10 @@ impl Registry {
             .meta
             .read(move |tx| {
                 let rows = manifests::page(tx, repository_id, &after, tagged, status, limit + 1)?;
-                let names = match (rows.first(), rows.last()) {
-                    (Some(first), Some(last)) => {
-                        tags::of_range(tx, repository_id, &first.digest, &last.digest)?
-                    }
-                    _ => Vec::new(),
+                let shown: Vec<&str> = rows.iter().take(limit).map(|row| row.digest.as_str()).collect();
+                let names = match tagged {
+                    Some(false) => Vec::new(),
+                    _ => tags::of_all(tx, repository_id, &shown)?,
                 };
                 Ok::<_, RegistryError>((rows, names))
             })
@@ -163,17 +162,17 @@ impl Registry {
         &self,
         at: &Authorized<RepositoryRef>,
         after: Option<&str>,
-        limit: Option<usize>,
-    ) -> Result<(Vec<Tag>, bool), RegistryError> {
+        limit: usize,
+    ) -> Result<NamePage, RegistryError> {
         let repository = self.repository(at).await?;
         let after = after.unwrap_or_default().to_owned();
-        let limit = limit.unwrap_or(usize::MAX >> 2);
-        let mut names =
-            self.inner.meta.read(move |tx| tags::page(tx, repository.id, &after, limit + 1)).await?;
-        let more = names.len() > limit;
-        names.truncate(limit);
-        let names = names.iter().map(|name| stored("tag", name)).collect::<Result<_, _>>()?;
-        Ok((names, more))
+        self.inner
+            .meta
+            .read(move |tx| {
+                NamePage::read(limit, |limit, visit| tags::page(tx, repository.id, &after, limit, visit))
+            })
+            .await
+            .map_err(|error: MetaError| RegistryError::from(error))
     }
 }
 

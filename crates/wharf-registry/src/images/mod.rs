@@ -12,6 +12,7 @@ use wharf_types::{Digest, MediaType, Tag};
 
 pub use self::put::{PutImage, PutOutcome};
 use crate::cache::CoherentCache;
+use crate::lists::ListCache;
 use crate::{ImageFailure, ImageFailureCode, ImageId, ImageRef};
 
 /// A manifest as it is served.
@@ -38,6 +39,8 @@ const TAGS: u64 = 50_000;
 pub(crate) struct ImageCaches {
     manifests: CoherentCache<(i64, Digest), Arc<StoredManifest>>,
     tags: CoherentCache<(i64, Tag), Digest>,
+    /// Lists of tags and of referrers.
+    pub(crate) lists: ListCache,
 }
 
 impl ImageCaches {
@@ -45,7 +48,11 @@ impl ImageCaches {
         let weigh = |_: &(i64, Digest), manifest: &Arc<StoredManifest>| {
             u32::try_from(manifest.bytes.len()).unwrap_or(u32::MAX).saturating_add(256)
         };
-        Self { manifests: CoherentCache::weighed(MANIFEST_BYTES, weigh), tags: CoherentCache::new(TAGS) }
+        Self {
+            manifests: CoherentCache::weighed(MANIFEST_BYTES, weigh),
+            tags: CoherentCache::new(TAGS),
+            lists: ListCache::default(),
+        }
     }
 
     /// Forgets a manifest that has gone, or that must not be served any more.

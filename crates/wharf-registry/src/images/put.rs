@@ -90,11 +90,13 @@ impl Registry {
         let work = Work { damaged, ..self.prepare(repository.clone(), digest, &put).await? };
         let (inner, tags) = (self.inner.clone(), put.tags);
         let changed = uninterrupted(async move {
-            let changed = inner.meta.write(move |tx| store(tx, &work)).await?;
+            let changed = inner.meta.write(move |tx| store(tx, &work)).await;
+            // Whatever came of it: a write that failed may have reached the disk.
             for tag in &tags {
                 inner.images.forget_tag(repository.id, tag);
             }
-            Ok(changed)
+            inner.images.lists.forget(repository.id);
+            changed
         })
         .await?;
         Ok(PutOutcome { digest, subject, changed })

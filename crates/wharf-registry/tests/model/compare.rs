@@ -45,11 +45,11 @@ impl Player {
         let expected: Vec<_> =
             self.model.repositories.iter().map(|(name, r)| (name.clone(), r.mutability.clone())).collect();
         assert_eq!(described, expected, "the repositories");
-        let (names, more) = registry.catalog(&here, Some("app"), Some(1)).await.unwrap();
+        let page = registry.catalog(&here, Some("app"), 1).await.unwrap();
         let after: Vec<&String> =
             self.model.repositories.keys().filter(|name| *name > &"app".to_owned()).collect();
-        assert_eq!(names.first().map(ToString::to_string).as_ref(), after.first().copied(), "the catalog");
-        assert_eq!(more, after.len() > 1, "the catalog");
+        assert_eq!(page.names.last(), after.first().map(|name| name.as_str()), "the catalog");
+        assert_eq!(page.more, after.len() > 1, "the catalog");
         for name in REPOSITORIES {
             match self.model.repositories.get(name) {
                 Some(repository) => self.compare_repository(name, repository, limit).await,
@@ -140,13 +140,13 @@ impl Player {
         }
         assert_eq!(details, 2 * repository.images.len());
         let after = TAGS[limit % TAGS.len()];
-        let (names, more) = registry.list_tags(&at, Some(after), Some(limit)).await.unwrap();
+        let page = registry.list_tags(&at, Some(after), limit).await.unwrap();
         let expected: Vec<&String> = repository.tags.keys().filter(|name| name.as_str() > after).collect();
         assert!(
-            names.iter().map(Tag::as_str).eq(expected.iter().take(limit).map(|name| name.as_str())),
+            page.names.iter().eq(expected.iter().take(limit).map(|name| name.as_str())),
             "tags of {name}"
         );
-        assert_eq!(more, expected.len() > limit);
+        assert_eq!(page.more, expected.len() > limit);
     }
 
     async fn compare_pulls(&self, name: &str, repository: &Repository) {

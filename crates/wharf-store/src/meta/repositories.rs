@@ -127,7 +127,8 @@ pub fn page_names(
     kind: &str,
     after: &str,
     limit: usize,
-) -> Result<Vec<String>, MetaError> {
+    visit: &mut dyn FnMut(&str),
+) -> Result<(), MetaError> {
     tx.query_all(
         "SELECT name
          FROM repositories
@@ -135,11 +136,15 @@ pub fn page_names(
          ORDER BY name
          LIMIT $5",
         &[&account, &region, &kind, &after, &limit],
-        |row| row.get(0),
-    )
+        |row| {
+            visit(row.text(0)?);
+            Ok(())
+        },
+    )?;
+    Ok(())
 }
 
-/// How many repositories a registry has, for the quota.
+/// How many repositories a registry has, for the quota: looks at each.
 pub fn count(tx: &mut Tx<'_>, account: &str, region: &str, kind: &str) -> Result<u64, MetaError> {
     tx.query_one(
         "SELECT COUNT(*) FROM repositories WHERE account = $1 AND region = $2 AND kind = $3",

@@ -1,6 +1,10 @@
 //! Image tags.
 
-use super::{MetaError, Tx};
+use super::dialect::placeholders;
+use super::{MetaError, Param, Tx};
+
+/// At most this many placeholders for one list; longer lists go in several statements.
+const LIST: usize = 500;
 
 /// The digest a tag points at.
 pub fn find(tx: &mut Tx<'_>, repository_id: i64, name: &str) -> Result<Option<String>, MetaError> {
@@ -54,43 +58,61 @@ pub fn count_of(tx: &mut Tx<'_>, repository_id: i64, digest: &str) -> Result<u64
     )
 }
 
-/// The tags of all images from digest `first` to digest `last`: (digest, name) in that order.
-pub fn of_range(
+/// The tags of these images: (digest, name) in that order.
+pub fn of_all(
     tx: &mut Tx<'_>,
     repository_id: i64,
-    first: &str,
-    last: &str,
+    digests: &[&str],
 ) -> Result<Vec<(String, String)>, MetaError> {
-    tx.query_all(
-        "SELECT digest, name
-         FROM tags
-         WHERE repository_id = $1 AND digest >= $2 AND digest <= $3
-         ORDER BY digest, name",
-        &[&repository_id, &first, &last],
-        |row| Ok((row.get(0)?, row.get(1)?)),
-    )
+    let mut found = Vec::new();
+    for part in digests.chunks(LIST) {
+        let sql = format!(
+            "SELECT digest, name
+             FROM tags
+             WHERE repository_id = $1 AND digest IN ({})
+             ORDER BY digest, name",
+            placeholders(2, part.len()),
+        );
+        let mut params: Vec<&dyn Param> = vec![&repository_id];
+        params.extend(part.iter().map(|digest| digest as &dyn Param));
+        found.extend(tx.query_all_dynamic(&sql, &params, |row| Ok((row.get(0)?, row.get(1)?)))?);
+    }
+    Ok(found)
 }
 
-/// A page of the tags of active images, in order of name, after `after` (exclusive).
+/// Shows `visit` a page of the tags of active images, in order of name, after `after` (exclusive).
 pub fn page(
     tx: &mut Tx<'_>,
     repository_id: i64,
     after: &str,
     limit: usize,
-) -> Result<Vec<String>, MetaError> {
-    // Hardly any image is inactive: asking for those that are costs a look into an empty index, not into each manifest.
+    visit: &mut dyn FnMut(&str),
+) -> Result<(), MetaError> {
+    // Hardly any repository has inactive images. Without any, a page is a run of the index by name alone.
+    let of_inactive = tx.dialect().indexed_by_manifests_inactive();
+    let sql = format!(
+        "SELECT 1 FROM manifests m{of_inactive} WHERE m.repository_id = $1 AND m.status <> 'ACTIVE' LIMIT 1"
+    );
+    let filter = match tx.query_opt_dynamic(&sql, &[&repository_id], |row| row.get::<i64>(0))? {
+        None => String::new(),
+        Some(_) => format!(
+            "AND NOT EXISTS (SELECT 1
+                             FROM manifests m{of_inactive}
+                             WHERE m.repository_id = $1 AND m.digest = t.digest AND m.status <> 'ACTIVE')"
+        ),
+    };
     let sql = format!(
         "SELECT t.name
          FROM tags t
-         WHERE t.repository_id = $1 AND t.name > $2
-           AND NOT EXISTS (SELECT 1
-                           FROM manifests m{}
-                           WHERE m.repository_id = $1 AND m.digest = t.digest AND m.status <> 'ACTIVE')
+         WHERE t.repository_id = $1 AND t.name > $2 {filter}
          ORDER BY t.name
-         LIMIT $3",
-        tx.dialect().indexed_by_manifests_inactive(),
+         LIMIT $3"
     );
-    tx.query_all_dynamic(&sql, &[&repository_id, &after, &limit], |row| row.get(0))
+    tx.query_all_dynamic(&sql, &[&repository_id, &after, &limit], |row| {
+        visit(row.text(0)?);
+        Ok(())
+    })?;
+    Ok(())
 }
 
 /// A page of (digest, tag) pairs, and of digests without a tag as (digest, ''), in that order, after the given pair.
