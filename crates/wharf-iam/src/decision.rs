@@ -1,12 +1,15 @@
 //! Whether an identity may do what a request needs, and why not.
 //!
-//! Until policies exist, an account's root key may do everything in its own account and nothing in another. Policy
-//! evaluation will answer through the same [`decide`].
+//! [`decide`] knows no policies: an account's root key may do everything in its own account and nothing in another.
+//! With policies, [`crate::evaluate::evaluate`] decides.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use wharf_types::AccountId;
+
+use crate::context::Context;
+use crate::evaluate::PolicySource;
 
 /// An authenticated caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,8 +24,16 @@ pub struct Identity {
     pub arn: String,
     /// Its unique id, which a principal made later under the same name does not get; of a root user the account id.
     pub principal_id: String,
-    /// What `GetCallerIdentity` answers as `UserId`.
+    /// What `GetCallerIdentity` answers as `UserId`, and the condition key `aws:userid`.
     pub user_id: String,
+    /// The user's name, of users only.
+    pub user_name: Option<String>,
+    /// The ARN of the role with its path, of role sessions only.
+    pub role_arn: Option<String>,
+    /// The session's or federated user's name.
+    pub session_name: Option<String>,
+    /// Tags of the user; of a role session the role's, overlaid by the session's.
+    pub tags: Vec<(String, String)>,
 }
 
 /// The kinds of principals.
@@ -31,6 +42,24 @@ pub struct Identity {
 pub enum IdentityKind {
     /// The account itself.
     Root,
+    /// A user, also by a session that `GetSessionToken` gave.
+    User,
+    /// A session of a role.
+    AssumedRole,
+    /// A session that `GetFederationToken` gave.
+    FederatedUser,
+}
+
+impl IdentityKind {
+    /// The value of the condition key `aws:PrincipalType`.
+    pub fn principal_type(self) -> &'static str {
+        match self {
+            Self::Root => "Account",
+            Self::User => "User",
+            Self::AssumedRole => "AssumedRole",
+            Self::FederatedUser => "FederatedUser",
+        }
+    }
 }
 
 impl Identity {
@@ -43,6 +72,82 @@ impl Identity {
             arn: format!("arn:aws:iam::{account}:root"),
             principal_id: account.to_string(),
             user_id: account.to_string(),
+            user_name: None,
+            role_arn: None,
+            session_name: None,
+            tags: Vec::new(),
+        }
+    }
+
+    /// A user; `arn` with its path, `id` is `AIDA…`.
+    pub fn user(
+        account: AccountId,
+        access_key_id: impl Into<String>,
+        arn: impl Into<String>,
+        name: impl Into<String>,
+        id: impl Into<String>,
+    ) -> Self {
+        let id = id.into();
+        Self {
+            kind: IdentityKind::User,
+            arn: arn.into(),
+            user_name: Some(name.into()),
+            principal_id: id.clone(),
+            user_id: id,
+            ..Self::root(account, access_key_id)
+        }
+    }
+
+    /// A session of a role; `role_arn` with its path, `role_id` is `AROA…`. Sessions are named without the path.
+    pub fn assumed_role(
+        account: AccountId,
+        access_key_id: impl Into<String>,
+        role_arn: impl Into<String>,
+        role_id: impl Into<String>,
+        session_name: impl Into<String>,
+    ) -> Self {
+        let (role_arn, role_id, session_name) = (role_arn.into(), role_id.into(), session_name.into());
+        let role = role_arn.rsplit('/').next().unwrap_or_default();
+        Self {
+            kind: IdentityKind::AssumedRole,
+            arn: format!("arn:aws:sts::{account}:assumed-role/{role}/{session_name}"),
+            user_id: format!("{role_id}:{session_name}"),
+            principal_id: role_id,
+            role_arn: Some(role_arn),
+            session_name: Some(session_name),
+            ..Self::root(account, access_key_id)
+        }
+    }
+
+    /// A federated user.
+    pub fn federated_user(
+        account: AccountId,
+        access_key_id: impl Into<String>,
+        name: impl Into<String>,
+    ) -> Self {
+        let name = name.into();
+        Self {
+            kind: IdentityKind::FederatedUser,
+            arn: format!("arn:aws:sts::{account}:federated-user/{name}"),
+            user_id: format!("{account}:{name}"),
+            session_name: Some(name),
+            ..Self::root(account, access_key_id)
+        }
+    }
+
+    /// Sets the condition keys that say who the caller is: `aws:PrincipalArn` (of a session its role), `…Account`,
+    /// `…Type`, `…IsAWSService`, `aws:userid`, `aws:username` and `aws:PrincipalTag/…`.
+    pub fn describe<'a>(&'a self, context: &mut Context<'a>) {
+        context.set("aws:PrincipalArn", self.role_arn.as_deref().unwrap_or(&self.arn));
+        context.set("aws:PrincipalAccount", self.account.as_str());
+        context.set("aws:PrincipalType", self.kind.principal_type());
+        context.set("aws:PrincipalIsAWSService", "false");
+        context.set("aws:userid", self.user_id.as_str());
+        if let Some(name) = self.user_name.as_deref() {
+            context.set("aws:username", name);
+        }
+        for (key, value) in &self.tags {
+            context.set(format!("aws:PrincipalTag/{key}"), value.as_str());
         }
     }
 }
@@ -93,8 +198,20 @@ pub struct Decision {
 pub enum Reason {
     /// The root user acts in its own account.
     RootOfAccount,
-    /// The resource is another account's, and no policy of that account allows the action.
+    /// A policy of the caller allows the action, and nothing that must agree does not.
+    IdentityPolicyAllows,
+    /// A policy of the resource allows the action and needs nobody's consent.
+    ResourcePolicyAllows,
+    /// No policy of the caller allows the action.
+    NoIdentityPolicyAllows,
+    /// The resource is another account's (or the caller nobody's), and no policy of the resource allows the action.
     NoResourcePolicyAllows,
+    /// The caller's permissions boundary does not allow the action.
+    NoBoundaryAllows,
+    /// The session's policy does not allow the action.
+    NoSessionPolicyAllows,
+    /// A statement denies the action.
+    ExplicitDeny(PolicySource),
 }
 
 impl Reason {
@@ -102,7 +219,16 @@ impl Reason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::RootOfAccount => "root of the account",
+            Self::IdentityPolicyAllows => "an identity-based policy allows the action",
+            Self::ResourcePolicyAllows => "a resource-based policy allows the action",
+            Self::NoIdentityPolicyAllows => "no identity-based policy allows the action",
             Self::NoResourcePolicyAllows => "no resource-based policy allows the action",
+            Self::NoBoundaryAllows => "no permissions boundary allows the action",
+            Self::NoSessionPolicyAllows => "no session policy allows the action",
+            Self::ExplicitDeny(PolicySource::Identity) => "explicit deny in an identity-based policy",
+            Self::ExplicitDeny(PolicySource::Resource) => "explicit deny in a resource-based policy",
+            Self::ExplicitDeny(PolicySource::Boundary) => "explicit deny in a permissions boundary",
+            Self::ExplicitDeny(PolicySource::Session) => "explicit deny in a session policy",
         }
     }
 }
@@ -114,6 +240,9 @@ pub fn decide(identity: &Identity, need: &Need) -> Decision {
             Decision { allowed: true, reason: Reason::RootOfAccount }
         }
         IdentityKind::Root => Decision { allowed: false, reason: Reason::NoResourcePolicyAllows },
+        IdentityKind::User | IdentityKind::AssumedRole | IdentityKind::FederatedUser => {
+            Decision { allowed: false, reason: Reason::NoIdentityPolicyAllows }
+        }
     }
 }
 
@@ -170,13 +299,18 @@ impl fmt::Display for AccessDenied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { caller, action, resource, reason } = self;
         write!(f, "User: {caller} is not authorized to perform: {action} on resource: {resource}")?;
-        match reason {
-            // A refusal never has this reason; the old form of the text, without one, still parses in clients.
-            Reason::RootOfAccount => Ok(()),
-            Reason::NoResourcePolicyAllows => {
-                write!(f, " because no resource-based policy allows the {action} action")
+        let because = match reason {
+            // A refusal never has these reasons; the old form of the text, without one, still parses in clients.
+            Reason::RootOfAccount | Reason::IdentityPolicyAllows | Reason::ResourcePolicyAllows => {
+                return Ok(());
             }
-        }
+            Reason::ExplicitDeny(_) => return write!(f, " with an {}", reason.as_str()),
+            Reason::NoIdentityPolicyAllows => "identity-based policy",
+            Reason::NoResourcePolicyAllows => "resource-based policy",
+            Reason::NoBoundaryAllows => "permissions boundary",
+            Reason::NoSessionPolicyAllows => "session policy",
+        };
+        write!(f, " because no {because} allows the {action} action")
     }
 }
 

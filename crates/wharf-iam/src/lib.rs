@@ -3,6 +3,12 @@
 //! Nothing here does I/O: clocks, keys and records come in as arguments.
 
 pub mod actions;
+mod condition;
+pub mod context;
 pub mod decision;
+pub mod evaluate;
+pub mod managed;
+mod pattern;
+pub mod policy;
 pub mod sigv4;
 pub mod token;

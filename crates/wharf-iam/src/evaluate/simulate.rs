@@ -1,0 +1,71 @@
+//! What IAM's simulate operations and `wharf explain` answer.
+
+use std::collections::BTreeSet;
+
+use super::{
+    CallerPolicies, Evaluation, Outcome, PolicySource, Principal, Question, Request, StatementRef, evaluate,
+};
+use crate::policy::Policy;
+
+/// A decision with everything that led to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Simulation<'a> {
+    /// The decision.
+    pub evaluation: Evaluation<'a>,
+    /// The statements that decided: all that deny, or else all that allow.
+    pub matched: Vec<StatementRef<'a>>,
+    /// Condition keys that policies ask for and the request does not have, sorted, as the policies write them.
+    pub missing_context: Vec<&'a str>,
+}
+
+impl Simulation<'_> {
+    /// IAM's `EvalDecision`.
+    pub fn decision(&self) -> &'static str {
+        match self.evaluation.outcome {
+            Outcome::Allowed => "allowed",
+            Outcome::ExplicitlyDenied => "explicitDeny",
+            Outcome::ImplicitlyDenied => "implicitDeny",
+        }
+    }
+}
+
+/// Decides like [`evaluate`], and tells all that matched and all that was missing.
+pub fn simulate<'a>(
+    principal: Principal<'a>,
+    policies: CallerPolicies<'a>,
+    resource_policies: &'a [&'a Policy],
+    request: &Request<'_>,
+) -> Simulation<'a> {
+    let evaluation = evaluate(principal, policies, resource_policies, request);
+    let question = Question::new(principal, policies, request);
+    let mut matched = Vec::new();
+    let mut missing = BTreeSet::new();
+    let mut look = |source, name: &'a str, policy: &'a Policy| {
+        matched.extend(question.matches(source, name, policy).map(|(_, by)| by));
+        missing.extend(policy.context_keys().filter(|key| request.context.get(key).is_none()));
+    };
+    if matches!(principal, Principal::Identity(_)) {
+        let session = policies.session.unwrap_or_default();
+        let sets = [
+            (PolicySource::Identity, policies.identity),
+            (PolicySource::Boundary, policies.boundary),
+            (PolicySource::Session, session),
+        ];
+        for (source, set) in sets {
+            for named in set {
+                look(source, &named.name, &named.policy);
+            }
+        }
+    }
+    for policy in resource_policies.iter().filter(|policy| question.applies(policy)) {
+        look(PolicySource::Resource, super::resource_policy_name(policy.kind()), policy);
+    }
+    match evaluation.outcome {
+        Outcome::ExplicitlyDenied => matched.retain(|by| by.deny),
+        Outcome::Allowed => matched.retain(|by| !by.deny),
+        Outcome::ImplicitlyDenied => matched.clear(),
+    }
+    let mut missing_context: Vec<&str> = missing.into_iter().collect();
+    missing_context.dedup_by(|a, b| a.eq_ignore_ascii_case(b));
+    Simulation { evaluation, matched, missing_context }
+}
