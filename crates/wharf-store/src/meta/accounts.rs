@@ -11,6 +11,8 @@ pub struct AccessKeyRow {
     pub id: String,
     /// Whose it is.
     pub account: AccountId,
+    /// The user it belongs to; `None` for the account's root user.
+    pub principal_id: Option<String>,
     /// The secret access key, sealed.
     pub secret: Vec<u8>,
     /// Whether it may be used.
@@ -52,12 +54,19 @@ pub fn list_accounts(tx: &mut Tx<'_>) -> Result<Vec<(AccountId, Timestamp)>, Met
     })
 }
 
-/// Adds an access key. Fails with a foreign-key violation without its account, a unique one if the id is taken.
+/// Adds an access key. Fails with a foreign-key violation without its account or user, a unique one if the id is taken.
 pub fn insert_access_key(tx: &mut Tx<'_>, key: &AccessKeyRow) -> Result<(), MetaError> {
     tx.execute(
-        "INSERT INTO access_keys (id, account, secret, active, created_at)
-         VALUES ($1, $2, $3, $4, $5)",
-        &[&key.id, &key.account.as_str(), &key.secret, &key.active, &key.created_at.as_micros()],
+        "INSERT INTO access_keys (id, account, principal_id, secret, active, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6)",
+        &[
+            &key.id,
+            &key.account.as_str(),
+            &key.principal_id,
+            &key.secret,
+            &key.active,
+            &key.created_at.as_micros(),
+        ],
     )?;
     Ok(())
 }
@@ -65,7 +74,7 @@ pub fn insert_access_key(tx: &mut Tx<'_>, key: &AccessKeyRow) -> Result<(), Meta
 /// The access key with this id.
 pub fn find_access_key(tx: &mut Tx<'_>, id: &str) -> Result<Option<AccessKeyRow>, MetaError> {
     tx.query_opt(
-        "SELECT id, account, secret, active, created_at
+        "SELECT id, account, principal_id, secret, active, created_at
          FROM access_keys
          WHERE id = $1",
         &[&id],
@@ -73,12 +82,12 @@ pub fn find_access_key(tx: &mut Tx<'_>, id: &str) -> Result<Option<AccessKeyRow>
     )
 }
 
-/// The keys of an account, oldest first.
+/// The keys of an account's root user, oldest first.
 pub fn list_access_keys(tx: &mut Tx<'_>, account: AccountId) -> Result<Vec<AccessKeyRow>, MetaError> {
     tx.query_all(
-        "SELECT id, account, secret, active, created_at
+        "SELECT id, account, principal_id, secret, active, created_at
          FROM access_keys
-         WHERE account = $1
+         WHERE account = $1 AND principal_id IS NULL
          ORDER BY created_at, id",
         &[&account.as_str()],
         access_key,
@@ -100,9 +109,10 @@ fn access_key(row: &Row<'_>) -> Result<AccessKeyRow, MetaError> {
     Ok(AccessKeyRow {
         id: row.get(0)?,
         account: account(row, 1)?,
-        secret: row.get(2)?,
-        active: row.get(3)?,
-        created_at: Timestamp::from_micros(row.get(4)?),
+        principal_id: row.get(2)?,
+        secret: row.get(3)?,
+        active: row.get(4)?,
+        created_at: Timestamp::from_micros(row.get(5)?),
     })
 }
 
