@@ -8,19 +8,22 @@ use std::sync::Arc;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use wharf_iam::decision::Identity;
 use wharf_store::meta::accounts::{self, AccessKeyRow};
-use wharf_store::meta::{Tx, settings};
+use wharf_store::meta::iam::principals::{self, PrincipalRow};
+use wharf_store::meta::iam::tags as principal_tags;
+use wharf_store::meta::{MetaError, Tx, settings};
 use wharf_types::{AccountId, RegistryRef, Timestamp};
 use zeroize::Zeroizing;
 
 use self::password::OpenedTokens;
 pub use self::password::PasswordError;
 use crate::cache::CoherentCache;
+use crate::identities::principal_arn;
 use crate::uninterrupted::uninterrupted;
 use crate::{Caller, Registry, RegistryError};
 
 /// What a secret access key is sealed for, besides its id.
 const ACCESS_KEY: &str = "access-key";
-const KEY_ID_ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+pub(crate) const KEY_ID_ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 const SECRET_ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 /// Remembers that an account was given its first key, so that deleting it does not make another appear.
 const FIRST_KEY: &str = "wharf:first-access-key";
@@ -114,15 +117,17 @@ impl Registry {
         }
         let ticket = self.inner.access_keys.records.ticket();
         let wanted = id.clone();
-        let Some(row) = self.inner.meta.read(move |tx| accounts::find_access_key(tx, &wanted)).await? else {
-            return Ok(None);
-        };
+        let found = self.inner.meta.read(move |tx| find_key_and_user(tx, &wanted)).await?;
+        let Some((row, user)) = found else { return Ok(None) };
         let secret = self.inner.keys.root().unwrap(ACCESS_KEY, row.id.as_bytes(), &row.secret);
         let text =
             secret.ok().and_then(|bytes| Some(Zeroizing::new(std::str::from_utf8(&bytes).ok()?.to_owned())));
         let secret = text
             .ok_or_else(|| RegistryError::Internal(format!("the secret of access key {id} does not open")))?;
-        let identity = Arc::new(Identity::root(row.account, row.id));
+        let identity = Arc::new(match user {
+            None => Identity::root(row.account, row.id),
+            Some(user) => identity_of(row, user),
+        });
         let record = Arc::new(AccessKeyRecord { secret, active: row.active, identity });
         self.inner.access_keys.records.fill(ticket, &id, Arc::clone(&record));
         Ok(Some(record))
@@ -316,7 +321,7 @@ impl Registry {
         Ok(())
     }
 
-    fn new_access_key(&self, account: AccountId) -> Result<(NewAccessKey, AccessKeyRow), RegistryError> {
+    pub(crate) fn new_access_key(&self, account: AccountId) -> Result<(NewAccessKey, AccessKeyRow), RegistryError> {
         let id = format!("AKIA{}", &*random_text(16, KEY_ID_ALPHABET)?);
         let secret = random_text(40, SECRET_ALPHABET)?;
         let sealed = self
@@ -326,9 +331,33 @@ impl Registry {
             .wrap(ACCESS_KEY, id.as_bytes(), secret.as_bytes())
             .map_err(|error| RegistryError::Internal(error.to_string()))?;
         let created_at = self.inner.clock.now();
-        let row = AccessKeyRow { id: id.clone(), account, secret: sealed, active: true, created_at };
+        let row = AccessKeyRow {
+            id: id.clone(),
+            account,
+            principal_id: None,
+            secret: sealed,
+            active: true,
+            created_at,
+        };
         Ok((NewAccessKey { account_id: account, access_key_id: id, secret_access_key: secret }, row))
     }
+}
+
+/// A key with the user it belongs to; `None` for a user: a key of the account's root user.
+type KeyAndUser = (AccessKeyRow, Option<(PrincipalRow, Vec<(String, String)>)>);
+
+fn find_key_and_user(tx: &mut Tx<'_>, id: &str) -> Result<Option<KeyAndUser>, MetaError> {
+    let Some(key) = accounts::find_access_key(tx, id)? else { return Ok(None) };
+    let Some(principal_id) = &key.principal_id else { return Ok(Some((key, None))) };
+    // The schema does not let a user go while it has keys; what cannot be read must not become the root user.
+    let user = principals::find_by_id(tx, principal_id)?.ok_or(MetaError::Missing)?;
+    let tags = principal_tags::list(tx, principal_id)?;
+    Ok(Some((key, Some((user, tags)))))
+}
+
+fn identity_of(key: AccessKeyRow, (user, tags): (PrincipalRow, Vec<(String, String)>)) -> Identity {
+    let arn = principal_arn(user.account, user.kind, &user.path, &user.name);
+    Identity { tags, ..Identity::user(key.account, key.id, arn, user.name, user.id) }
 }
 
 fn strangers(marker: Option<&str>, known: Option<&str>) -> RegistryError {
@@ -348,7 +377,7 @@ fn require_account(tx: &mut Tx<'_>, account: AccountId) -> Result<(), RegistryEr
 }
 
 /// Uniform: the alphabets' lengths divide 256.
-fn random_text(length: usize, alphabet: &[u8]) -> Result<Zeroizing<String>, RegistryError> {
+pub(crate) fn random_text(length: usize, alphabet: &[u8]) -> Result<Zeroizing<String>, RegistryError> {
     let mut bytes = Zeroizing::new(vec![0; length]);
     fill(&mut bytes)?;
     let mut text = Zeroizing::new(String::with_capacity(length));

@@ -6,7 +6,7 @@ use wharf_store::meta::MetaError;
 use wharf_store::object::ObjectError;
 use wharf_types::{Digest, ManifestError, RepositoryRef, Tag, UploadId};
 
-use crate::ImageId;
+use crate::{IamError, ImageId};
 
 /// An error of the registry.
 #[derive(Debug, thiserror::Error)]
@@ -173,6 +173,9 @@ pub enum RegistryError {
         /// KMS's text.
         message: String,
     },
+    /// What IAM and STS refuse, in their own codes.
+    #[error(transparent)]
+    Iam(#[from] IamError),
     /// `AccessDeniedException` / `403 DENIED`.
     #[error("{0}")]
     AccessDenied(#[from] AccessDenied),

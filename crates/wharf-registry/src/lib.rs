@@ -42,6 +42,10 @@ pub use clock::Clock;
 pub use collect::CollectReport;
 pub use dialect::{DIFFERENCES, Dialect, Difference};
 pub use error::{ImageFailureCode, RegistryError};
+pub use identities::{
+    AttachedPolicy, EntityFilter, IamError, KeyLastUsed, KeyOwner, KeyRef, KeyUse, ManagedPolicy, NewPolicy, PolicyFilter,
+    PolicyRef, PolicyUsage, PolicyVersion, Principal, PrincipalKind, PrincipalRef, UserKey,
+};
 pub use images::{Deleted, PutImage, PutOutcome, StoredManifest};
 pub use key_ring::RotateReport;
 pub use kms::{KeyAlias, KmsKey, NewKey};

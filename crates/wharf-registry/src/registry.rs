@@ -11,6 +11,7 @@ use wharf_store::seal::key_ring::RootKey;
 use crate::accounts::KeyCache;
 use crate::blobs::BlobCache;
 use crate::collect::Collector;
+use crate::identities::KeyUses;
 use crate::images::ImageCaches;
 use crate::key_ring::{KeyRing, Sealer};
 use crate::pull_time::PullTimes;
@@ -40,6 +41,7 @@ pub(crate) struct Inner {
     pub(crate) blobs: BlobCache,
     pub(crate) settings: SettingsCache,
     pub(crate) pull_times: PullTimes,
+    pub(crate) key_uses: KeyUses,
     pub(crate) uploads: ActiveUploads,
     pub(crate) collector: Collector,
     pub(crate) stats: RegistryStats,
@@ -112,6 +114,7 @@ impl Registry {
             blobs: BlobCache::default(),
             settings: SettingsCache::default(),
             pull_times: PullTimes::default(),
+            key_uses: KeyUses::default(),
             uploads: ActiveUploads::default(),
             collector: Collector::default(),
             stats: RegistryStats::default(),
@@ -129,10 +132,12 @@ impl Registry {
         Ok(registry)
     }
 
-    /// Starts the background work: collection, expiry of uploads, batched pull times. Call once, when serving.
+    /// Starts the background work: collection, expiry of uploads, batched pull times and
+    /// uses of keys. Call once, when serving.
     pub fn start_background(&self, collect_every: std::time::Duration) {
         self.start_collector(collect_every);
         self.start_pull_time_writer();
+        self.start_key_use_writer();
     }
 
     /// Stops the background work, writes what is batched, and closes the stores. Nothing may be called afterwards.
@@ -142,6 +147,9 @@ impl Registry {
         self.inner.tasks.wait().await;
         if let Err(error) = self.write_pull_times().await {
             tracing::warn!(%error, "pull times were not written at shut-down");
+        }
+        if let Err(error) = self.write_key_uses().await {
+            tracing::warn!(%error, "uses of access keys were not written at shut-down");
         }
         self.inner.meta.close().await;
     }

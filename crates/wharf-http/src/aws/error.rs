@@ -159,10 +159,13 @@ impl AwsError {
             Self::Serialization(_) | Self::BodyBroken => (400, "MalformedInput"),
             Self::BodyTooLarge(_) => (413, "RequestEntityTooLarge"),
             Self::Overloaded | Self::ShuttingDown => (503, "ServiceUnavailable"),
-            Self::UnknownOperation | Self::InvalidAction { .. } => (400, "InvalidAction"),
-            Self::NotImplemented { .. } => (400, "NotImplemented"),
+            // IAM and STS have no word for an operation of the model that a server does not have.
+            Self::UnknownOperation | Self::InvalidAction { .. } | Self::NotImplemented { .. } => {
+                (400, "InvalidAction")
+            }
             Self::InvalidParameter { .. } | Self::Validation { .. } => (400, "ValidationError"),
             Self::Registry(RegistryError::AccessDenied(_)) => (403, "AccessDenied"),
+            Self::Registry(RegistryError::Iam(error)) => (error.status(), error.code()),
             Self::Registry(error) => {
                 let mut wire = ecr_error(error);
                 if wire.status.is_server_error() {
@@ -242,6 +245,7 @@ fn ecr_error(error: &RegistryError) -> WireError {
         E::ExclusionNotFound(_) => "ExclusionNotFoundException",
         E::Kms { .. } => "KmsException",
         E::AccessDenied(_) => "AccessDeniedException",
+        E::Iam(error) => error.code(),
         E::StorageFull | E::StorageReadOnly | E::Damaged(_) => {
             return WireError::new(500, "ServerException", error.to_string());
         }

@@ -174,7 +174,8 @@ impl From<RegistryError> for OciError {
             | E::TooManyTags
             | E::Validation(_)
             | E::ExclusionAlreadyExists(_)
-            | E::AlreadyExists(_) => (StatusCode::BAD_REQUEST, "UNSUPPORTED"),
+            | E::AlreadyExists(_)
+            | E::Iam(_) => (StatusCode::BAD_REQUEST, "UNSUPPORTED"),
             E::Damaged(_) => (StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN"),
             E::Meta(_) | E::Object(_) | E::Internal(_) => return Self::internal(&error),
         };

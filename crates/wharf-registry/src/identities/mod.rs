@@ -1,5 +1,29 @@
-//! Identities: who there is, and how what is remembered of them stays true.
+//! Identities: who there is, what policies they have, and how what is remembered of them stays true.
 
+mod attached;
 pub(crate) mod binding;
+pub(crate) mod boundary;
 mod change;
 pub(crate) mod document;
+mod error;
+mod groups;
+pub(crate) mod inline;
+mod key_uses;
+mod keys;
+pub(crate) mod managed;
+mod paging;
+mod principal;
+pub(crate) mod tags;
+pub(crate) mod users;
+mod versions;
+pub(crate) mod written;
+
+pub use attached::{AttachedPolicy, EntityFilter, PolicyUsage};
+pub use error::IamError;
+pub(crate) use key_uses::KeyUses;
+pub use key_uses::KeyUse;
+pub use keys::{KeyLastUsed, KeyOwner, KeyRef, UserKey};
+pub use managed::{ManagedPolicy, NewPolicy, PolicyFilter, PolicyRef};
+pub use principal::{Principal, PrincipalKind, PrincipalRef};
+pub(crate) use principal::principal_arn;
+pub use versions::PolicyVersion;

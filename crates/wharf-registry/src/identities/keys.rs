@@ -1,0 +1,278 @@
+//! Access keys of users and, where the caller is the root user, of the root user.
+
+use wharf_iam::decision::{Identity, IdentityKind};
+use wharf_store::meta::accounts;
+use wharf_store::meta::iam::keys::{self, KeyInfoRow};
+use wharf_store::meta::Tx;
+use wharf_types::{AccountId, Timestamp};
+
+use super::{IamError, PrincipalKind, PrincipalRef};
+use crate::{Authorized, NewAccessKey, Page, PageRequest, Registry, RegistryError};
+
+/// Access keys of one user (IAM quota).
+const KEYS_PER_USER: usize = 2;
+/// What the root user is called where the API wants a user's name.
+const ROOT: &str = "root";
+
+/// Whose keys, or whose entry, a request is about.
+#[derive(Clone, Debug)]
+pub enum KeyOwner {
+    /// The root user of an account.
+    Root(AccountId),
+    /// A user.
+    User(PrincipalRef),
+}
+
+impl KeyOwner {
+    /// The account.
+    pub fn account(&self) -> AccountId {
+        match self {
+            Self::Root(account) => *account,
+            Self::User(user) => user.account(),
+        }
+    }
+
+    /// The user's ARN.
+    pub fn arn(&self) -> String {
+        match self {
+            Self::Root(account) => format!("arn:aws:iam::{account}:root"),
+            Self::User(user) => user.arn(),
+        }
+    }
+
+    /// The user's name; `root` for the root user.
+    pub fn user_name(&self) -> &str {
+        match self {
+            Self::Root(_) => ROOT,
+            Self::User(user) => user.name(),
+        }
+    }
+
+    /// The user's tags when it was looked up.
+    pub fn tags(&self) -> &[(String, String)] {
+        match self {
+            Self::Root(_) => &[],
+            Self::User(user) => user.tags(),
+        }
+    }
+
+    /// The user's id in this transaction; `None` for the root user.
+    fn hold(&self, tx: &mut Tx<'_>) -> Result<Option<String>, RegistryError> {
+        match self {
+            Self::Root(_) => Ok(None),
+            Self::User(user) => Ok(Some(user.hold(tx)?.id)),
+        }
+    }
+}
+
+/// An access key as its owner sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserKey {
+    /// The access key id.
+    pub id: String,
+    /// Whether it may be used.
+    pub active: bool,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// An access key as a request names it.
+#[derive(Clone, Debug)]
+pub struct KeyRef {
+    account: AccountId,
+    id: String,
+    owner: Option<KeyOwner>,
+}
+
+impl KeyRef {
+    /// The caller's account.
+    pub fn account(&self) -> AccountId {
+        self.account
+    }
+
+    /// Whose it is, if it is a key of the caller's account.
+    pub fn owner(&self) -> Option<&KeyOwner> {
+        self.owner.as_ref()
+    }
+}
+
+/// When a key was last used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyLastUsed {
+    /// Whose it is.
+    pub user_name: String,
+    /// When, for which service, and in which region; `None` if never.
+    pub last: Option<keys::KeyUse>,
+}
+
+impl Registry {
+    /// Whose keys are meant: the named user's, else the caller's own.
+    ///
+    /// # Errors
+    /// `ValidationError` when nobody is named and the caller is no user.
+    pub fn key_owner(&self, caller: &Identity, user: Option<&str>) -> Result<KeyOwner, RegistryError> {
+        if let Some(name) = user {
+            return Ok(KeyOwner::User(self.find_principal(caller.account, PrincipalKind::User, name)?));
+        }
+        match caller.kind {
+            IdentityKind::Root => Ok(KeyOwner::Root(caller.account)),
+            IdentityKind::User => match self.find_principal_by_id(&caller.principal_id)? {
+                Some(user) => Ok(KeyOwner::User(user)),
+                None => {
+                    let name = caller.user_name.as_deref().unwrap_or_default();
+                    Err(IamError::no_principal(PrincipalKind::User, name).into())
+                }
+            },
+            _ => {
+                let text = "Must specify userName when calling with non-User credentials";
+                Err(IamError::Validation(text.into()).into())
+            }
+        }
+    }
+
+    /// Looks up a key of the caller's account, on the calling thread.
+    ///
+    /// # Errors
+    /// When the metadata fails. That there is none is no error here.
+    pub fn find_access_key(&self, account: AccountId, id: &str) -> Result<KeyRef, RegistryError> {
+        let row = self.inner.meta.read_now(|tx| keys::find(tx, id))?;
+        let owner = match row.filter(|row| row.account == account) {
+            None => None,
+            Some(KeyInfoRow { principal_id: None, .. }) => Some(KeyOwner::Root(account)),
+            Some(KeyInfoRow { principal_id: Some(user), .. }) => {
+                self.find_principal_by_id(&user)?.map(KeyOwner::User)
+            }
+        };
+        Ok(KeyRef { account, id: id.to_owned(), owner })
+    }
+
+    /// When an account was made: the age of its root user.
+    ///
+    /// # Errors
+    /// When the metadata fails, or there is no such account.
+    pub async fn account_created_at(&self, account: AccountId) -> Result<Timestamp, RegistryError> {
+        let created = self
+            .inner
+            .meta
+            .read(move |tx| {
+                tx.query_one(
+                    "SELECT created_at FROM accounts WHERE id = $1",
+                    &[&account.as_str()],
+                    |row| row.get(0),
+                )
+            })
+            .await?;
+        Ok(Timestamp::from_micros(created))
+    }
+
+    /// Makes an access key; its secret is answered this once.
+    ///
+    /// # Errors
+    /// `NoSuchEntity`, `LimitExceeded` when there are two.
+    pub async fn create_user_key(
+        &self,
+        of: &Authorized<KeyOwner>,
+    ) -> Result<(NewAccessKey, Timestamp), RegistryError> {
+        let (new, row) = self.new_access_key(of.account())?;
+        let (owner, created_at) = (of.target().clone(), row.created_at);
+        self.write_identities(move |tx| {
+            let mut row = row.clone();
+            row.principal_id = owner.hold(tx)?;
+            accounts::insert_access_key(tx, &row)?;
+            match keys::list(tx, row.account, row.principal_id.as_deref())?.len() {
+                0..=KEYS_PER_USER => Ok(()),
+                _ => Err(IamError::quota("AccessKeysPerUser", KEYS_PER_USER).into()),
+            }
+        })
+        .await?;
+        Ok((new, created_at))
+    }
+
+    /// The keys of a user, oldest first.
+    ///
+    /// # Errors
+    /// `NoSuchEntity`; `ValidationError` for a marker of another listing.
+    pub async fn list_user_keys(
+        &self,
+        of: &Authorized<KeyOwner>,
+        page: PageRequest,
+    ) -> Result<Page<UserKey>, RegistryError> {
+        let owner = of.target().clone();
+        let rows = self
+            .inner
+            .meta
+            .read(move |tx| {
+                let user = owner.hold(tx)?;
+                Ok::<_, RegistryError>(keys::list(tx, owner.account(), user.as_deref())?)
+            })
+            .await?;
+        let key = |row: &KeyInfoRow| format!("{:020} {}", row.created_at.as_micros(), row.id);
+        let rows = self.iam_page_of(&["iam:ListAccessKeys", &of.arn()], rows, page, key)?;
+        Ok(rows.map(|row| UserKey { id: row.id, active: row.active, created_at: row.created_at }))
+    }
+
+    /// Switches a user's key on or off; passwords issued to it follow at once.
+    ///
+    /// # Errors
+    /// `NoSuchEntity`, also when the key is somebody else's.
+    pub async fn update_user_key(
+        &self,
+        of: &Authorized<KeyOwner>,
+        id: String,
+        active: bool,
+    ) -> Result<(), RegistryError> {
+        let owner = of.target().clone();
+        self.write_identities(move |tx| {
+            require_key(tx, &owner, &id)?;
+            accounts::set_access_key_active(tx, &id, active)?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Deletes a user's key; passwords issued to it die with it.
+    ///
+    /// # Errors
+    /// `NoSuchEntity`, also when the key is somebody else's.
+    pub async fn delete_user_key(&self, of: &Authorized<KeyOwner>, id: String) -> Result<(), RegistryError> {
+        let owner = of.target().clone();
+        self.write_identities(move |tx| {
+            require_key(tx, &owner, &id)?;
+            accounts::delete_access_key(tx, &id)?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// When a key of the caller's account was last used.
+    ///
+    /// # Errors
+    /// `NoSuchEntity`.
+    pub async fn key_last_used(&self, of: &Authorized<KeyRef>) -> Result<KeyLastUsed, RegistryError> {
+        let key = of.target().clone();
+        let (Some(owner), id) = (key.owner, key.id) else { return Err(no_key(&of.id)) };
+        if let Some(used) = self.inner.key_uses.pending(&id) {
+            return Ok(KeyLastUsed { user_name: owner.user_name().to_owned(), last: Some(used) });
+        }
+        let wanted = id.clone();
+        let row = self.inner.meta.read(move |tx| keys::find(tx, &wanted)).await?;
+        let row = row.ok_or_else(|| no_key(&id))?;
+        let last = match (row.last_used_at, row.last_used_service, row.last_used_region) {
+            (Some(at), Some(service), Some(region)) => Some(keys::KeyUse { at, service, region }),
+            _ => None,
+        };
+        Ok(KeyLastUsed { user_name: owner.user_name().to_owned(), last })
+    }
+}
+
+fn require_key(tx: &mut Tx<'_>, owner: &KeyOwner, id: &str) -> Result<(), RegistryError> {
+    let user = owner.hold(tx)?;
+    match keys::find(tx, id)? {
+        Some(key) if key.account == owner.account() && key.principal_id == user => Ok(()),
+        _ => Err(no_key(id)),
+    }
+}
+
+fn no_key(id: &str) -> RegistryError {
+    IamError::NoSuchEntity(format!("The Access Key with id {id} cannot be found.")).into()
+}

@@ -1,0 +1,177 @@
+//! Users, groups and roles as requests name them, and as they are answered.
+
+use wharf_store::meta::iam::principals::{self, PrincipalRow};
+use wharf_store::meta::iam::tags;
+pub use wharf_store::meta::iam::principals::PrincipalKind;
+use wharf_store::meta::{MetaError, Tx};
+use wharf_types::{AccountId, Timestamp};
+
+use super::IamError;
+use crate::accounts::{KEY_ID_ALPHABET, random_text};
+use crate::{Registry, RegistryError};
+
+/// A user, group or role as a request names it, with what was known of it then. What is authorized is its ARN, which
+/// has its stored path; who acts on it makes sure that it is still the same.
+#[derive(Clone, Debug)]
+pub struct PrincipalRef {
+    account: AccountId,
+    kind: PrincipalKind,
+    name: String,
+    path: String,
+    found: Option<PrincipalRow>,
+    tags: Vec<(String, String)>,
+}
+
+impl PrincipalRef {
+    /// One that is to be made. `path` is from `/` to `/`.
+    pub fn to_create(account: AccountId, kind: PrincipalKind, path: &str, name: &str) -> Self {
+        let (name, path) = (name.to_owned(), path.to_owned());
+        Self { account, kind, name, path, found: None, tags: Vec::new() }
+    }
+
+    fn of(row: PrincipalRow, tags: Vec<(String, String)>) -> Self {
+        Self {
+            account: row.account,
+            kind: row.kind,
+            name: row.name.clone(),
+            path: row.path.clone(),
+            found: Some(row),
+            tags,
+        }
+    }
+
+    /// The account it belongs to.
+    pub fn account(&self) -> AccountId {
+        self.account
+    }
+
+    /// What it is.
+    pub fn kind(&self) -> PrincipalKind {
+        self.kind
+    }
+
+    /// Its name, as it is stored; of one that does not exist, as the request writes it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its path; `/` for one that does not exist.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Its ARN. One that does not exist has an ARN too, so that permission is decided before existence is looked at.
+    pub fn arn(&self) -> String {
+        principal_arn(self.account, self.kind, &self.path, &self.name)
+    }
+
+    /// Its tags when it was looked up.
+    pub fn tags(&self) -> &[(String, String)] {
+        &self.tags
+    }
+
+    /// The ARN of its permissions boundary when it was looked up.
+    pub fn boundary(&self) -> Option<&str> {
+        self.found.as_ref()?.boundary.as_deref()
+    }
+
+    /// Its row in this transaction.
+    ///
+    /// # Errors
+    /// `NoSuchEntity`; `ConcurrentModification` when it is no longer what was authorized.
+    pub(crate) fn hold(&self, tx: &mut Tx<'_>) -> Result<PrincipalRow, RegistryError> {
+        let Some(row) = principals::find(tx, self.account, self.kind, &self.name)? else {
+            return Err(IamError::no_principal(self.kind, &self.name).into());
+        };
+        match &self.found {
+            Some(found) if (&found.id, &found.name, &found.path) == (&row.id, &row.name, &row.path) => Ok(row),
+            _ => Err(IamError::ConcurrentModification(format!(
+                "The {} with name {} was changed by another request. Please try again.",
+                self.kind.as_str(),
+                self.name
+            ))
+            .into()),
+        }
+    }
+}
+
+/// `arn:aws:iam::<account>:<kind><path><name>`.
+pub(crate) fn principal_arn(account: AccountId, kind: PrincipalKind, path: &str, name: &str) -> String {
+    format!("arn:aws:iam::{account}:{}{path}{name}", kind.as_str())
+}
+
+/// A user, group or role as it is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    /// What it is.
+    pub kind: PrincipalKind,
+    /// `AIDA…`, `AGPA…` or `AROA…`.
+    pub id: String,
+    /// As it was written.
+    pub name: String,
+    /// From `/` to `/`.
+    pub path: String,
+    /// `arn:aws:iam::…`.
+    pub arn: String,
+    /// The ARN of its permissions boundary.
+    pub boundary: Option<String>,
+    /// In order of key; empty in listings.
+    pub tags: Vec<(String, String)>,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+impl Principal {
+    pub(crate) fn of(row: PrincipalRow, tags: Vec<(String, String)>) -> Self {
+        Self {
+            kind: row.kind,
+            arn: principal_arn(row.account, row.kind, &row.path, &row.name),
+            id: row.id,
+            name: row.name,
+            path: row.path,
+            boundary: row.boundary,
+            tags,
+            created_at: row.created_at,
+        }
+    }
+}
+
+impl Registry {
+    /// Looks up whom a request names, on the calling thread: one or two reads by index.
+    ///
+    /// # Errors
+    /// When the metadata fails. That there is no such principal is no error here.
+    pub fn find_principal(
+        &self,
+        account: AccountId,
+        kind: PrincipalKind,
+        name: &str,
+    ) -> Result<PrincipalRef, RegistryError> {
+        let found = self.inner.meta.read_now(|tx| match principals::find(tx, account, kind, name)? {
+            Some(row) => with_tags(tx, row).map(Some),
+            None => Ok(None),
+        })?;
+        Ok(found.unwrap_or_else(|| PrincipalRef::to_create(account, kind, "/", name)))
+    }
+
+    /// As [`find_principal`](Self::find_principal), by unique id; `None` when nobody has it any more.
+    ///
+    /// # Errors
+    /// When the metadata fails.
+    pub fn find_principal_by_id(&self, id: &str) -> Result<Option<PrincipalRef>, RegistryError> {
+        Ok(self.inner.meta.read_now(|tx| match principals::find_by_id(tx, id)? {
+            Some(row) => with_tags(tx, row).map(Some),
+            None => Ok(None),
+        })?)
+    }
+}
+
+fn with_tags(tx: &mut Tx<'_>, row: PrincipalRow) -> Result<PrincipalRef, MetaError> {
+    let tags = if row.kind == PrincipalKind::Group { Vec::new() } else { tags::list(tx, &row.id)? };
+    Ok(PrincipalRef::of(row, tags))
+}
+
+/// A new unique id: a prefix and 17 of `[A-Z2-7]`.
+pub(crate) fn unique_id(prefix: &str) -> Result<String, RegistryError> {
+    Ok(format!("{prefix}{}", &*random_text(17, KEY_ID_ALPHABET)?))
+}
