@@ -524,10 +524,10 @@ async fn sts_tells_who_calls() {
     assert!(presigned.text().contains("GetCallerIdentityResult"), "{}", presigned.text());
 
     for (service, form, status, code) in [
-        ("sts", "Action=AssumeRole&Version=2011-06-15", 400, "NotImplemented"),
+        ("sts", "Action=AssumeRole&Version=2011-06-15", 400, "InvalidAction"),
         ("sts", "Action=Nonsense&Version=2011-06-15", 400, "InvalidAction"),
         ("sts", "Action=GetCallerIdentity&Version=1999-01-01", 400, "InvalidAction"),
-        ("iam", "Action=CreateUser&Version=2010-05-08&UserName=x", 400, "NotImplemented"),
+        ("iam", "Action=CreateInstanceProfile&Version=2010-05-08&InstanceProfileName=x", 400, "InvalidAction"),
         ("iam", call, 403, "SignatureDoesNotMatch"),
     ] {
         let reply = wharf.root.form(service, form).await;

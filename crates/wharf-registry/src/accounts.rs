@@ -124,11 +124,12 @@ impl Registry {
             secret.ok().and_then(|bytes| Some(Zeroizing::new(std::str::from_utf8(&bytes).ok()?.to_owned())));
         let secret = text
             .ok_or_else(|| RegistryError::Internal(format!("the secret of access key {id} does not open")))?;
+        let active = row.active;
         let identity = Arc::new(match user {
             None => Identity::root(row.account, row.id),
             Some(user) => identity_of(row, user),
         });
-        let record = Arc::new(AccessKeyRecord { secret, active: row.active, identity });
+        let record = Arc::new(AccessKeyRecord { secret, active, identity });
         self.inner.access_keys.records.fill(ticket, &id, Arc::clone(&record));
         Ok(Some(record))
     }
@@ -321,7 +322,10 @@ impl Registry {
         Ok(())
     }
 
-    pub(crate) fn new_access_key(&self, account: AccountId) -> Result<(NewAccessKey, AccessKeyRow), RegistryError> {
+    pub(crate) fn new_access_key(
+        &self,
+        account: AccountId,
+    ) -> Result<(NewAccessKey, AccessKeyRow), RegistryError> {
         let id = format!("AKIA{}", &*random_text(16, KEY_ID_ALPHABET)?);
         let secret = random_text(40, SECRET_ALPHABET)?;
         let sealed = self

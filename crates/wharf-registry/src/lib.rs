@@ -43,8 +43,8 @@ pub use collect::CollectReport;
 pub use dialect::{DIFFERENCES, Dialect, Difference};
 pub use error::{ImageFailureCode, RegistryError};
 pub use identities::{
-    AttachedPolicy, EntityFilter, IamError, KeyLastUsed, KeyOwner, KeyRef, KeyUse, ManagedPolicy, NewPolicy, PolicyFilter,
-    PolicyRef, PolicyUsage, PolicyVersion, Principal, PrincipalKind, PrincipalRef, UserKey,
+    AttachedPolicy, EntityFilter, IamError, KeyLastUsed, KeyOwner, KeyRef, KeyUse, ManagedPolicy, NewPolicy,
+    PolicyFilter, PolicyRef, PolicyUsage, PolicyVersion, Principal, PrincipalKind, PrincipalRef, UserKey,
 };
 pub use images::{Deleted, PutImage, PutOutcome, StoredManifest};
 pub use key_ring::RotateReport;

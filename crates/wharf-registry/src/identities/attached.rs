@@ -160,7 +160,14 @@ impl Registry {
                     path_prefix: &prefix,
                 };
                 let after = (kind.as_str(), name.as_str());
-                Ok::<_, RegistryError>(policies::users_of(tx, account, wanted.arn(), &filter, after, limit + 1)?)
+                Ok::<_, RegistryError>(policies::users_of(
+                    tx,
+                    account,
+                    wanted.arn(),
+                    &filter,
+                    after,
+                    limit + 1,
+                )?)
             })
             .await?;
         let place = |row: &wharf_store::meta::iam::principals::PrincipalRow| {

@@ -29,10 +29,10 @@ pub(crate) fn require_attachable(
     }
     match managed::find(tx, policy_arn)?.is_some_and(|policy| policy.account == account) {
         true => Ok(()),
-        false => Err(IamError::NoSuchEntity(format!(
-            "Policy {policy_arn} does not exist or is not attachable."
-        ))
-        .into()),
+        false => {
+            Err(IamError::NoSuchEntity(format!("Policy {policy_arn} does not exist or is not attachable."))
+                .into())
+        }
     }
 }
 

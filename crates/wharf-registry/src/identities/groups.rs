@@ -1,8 +1,8 @@
 //! Groups, and who is in them.
 
-use wharf_store::meta::iam::principals::{self, PrincipalRow};
-use wharf_store::meta::iam::groups;
 use wharf_store::meta::Tx;
+use wharf_store::meta::iam::groups;
+use wharf_store::meta::iam::principals::{self, PrincipalRow};
 use wharf_types::AccountId;
 
 use super::users::{conflict, require_no_policies};

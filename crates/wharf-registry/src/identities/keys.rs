@@ -1,9 +1,9 @@
 //! Access keys of users and, where the caller is the root user, of the root user.
 
 use wharf_iam::decision::{Identity, IdentityKind};
+use wharf_store::meta::Tx;
 use wharf_store::meta::accounts;
 use wharf_store::meta::iam::keys::{self, KeyInfoRow};
-use wharf_store::meta::Tx;
 use wharf_types::{AccountId, Timestamp};
 
 use super::{IamError, PrincipalKind, PrincipalRef};
@@ -155,11 +155,9 @@ impl Registry {
             .inner
             .meta
             .read(move |tx| {
-                tx.query_one(
-                    "SELECT created_at FROM accounts WHERE id = $1",
-                    &[&account.as_str()],
-                    |row| row.get(0),
-                )
+                tx.query_one("SELECT created_at FROM accounts WHERE id = $1", &[&account.as_str()], |row| {
+                    row.get(0)
+                })
             })
             .await?;
         Ok(Timestamp::from_micros(created))

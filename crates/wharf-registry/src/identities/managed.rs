@@ -7,12 +7,12 @@ use wharf_store::meta::iam::managed::{self, ListFilter, ManagedPolicyRow, Versio
 use wharf_store::meta::iam::policies::{self, PolicyUse};
 use wharf_types::{AccountId, Timestamp};
 
+use super::IamError;
 use super::attached::PolicyUsage;
 use super::boundary::check_policy_arn;
 use super::principal::unique_id;
 use super::tags::{check_tags, merged, without};
 use super::written::{check_written, size};
-use super::IamError;
 use crate::{Authorized, Page, PageRequest, Registry, RegistryError};
 
 /// Managed policies of an account (IAM quota).
@@ -73,11 +73,9 @@ impl PolicyRef {
     /// `NoSuchEntity`; `AccessDenied` for AWS's own.
     pub(crate) fn hold(&self, tx: &mut Tx<'_>) -> Result<ManagedPolicyRow, RegistryError> {
         if self.is_aws {
-            return Err(IamError::AccessDenied(format!(
-                "Policy {} is outside your own account.",
-                self.arn
-            ))
-            .into());
+            return Err(
+                IamError::AccessDenied(format!("Policy {} is outside your own account.", self.arn)).into()
+            );
         }
         managed::find(tx, &self.arn)?.ok_or_else(|| no_policy(&self.arn).into())
     }
@@ -160,7 +158,11 @@ pub(super) const AWS_CREATED: Timestamp = Timestamp::from_micros(1_423_247_926_0
 fn aws_id(name: &str) -> String {
     use sha2::{Digest, Sha256};
     let alphabet = crate::accounts::KEY_ID_ALPHABET;
-    let letters = Sha256::digest(name).iter().take(17).map(|byte| char::from(alphabet[usize::from(byte % 32)])).collect::<String>();
+    let letters = Sha256::digest(name)
+        .iter()
+        .take(17)
+        .map(|byte| char::from(alphabet[usize::from(byte % 32)]))
+        .collect::<String>();
     format!("ANPA{letters}")
 }
 
@@ -299,11 +301,8 @@ impl Registry {
         let query = ["iam:ListPolicies", account.as_str(), &asked];
         let [name, arn] = self.open_iam_marker(&query, &page)?;
         let limit = page.limit;
-        let found = self
-            .inner
-            .meta
-            .read(move |tx| list(tx, account, &filter, (&name, &arn), limit + 1))
-            .await?;
+        let found =
+            self.inner.meta.read(move |tx| list(tx, account, &filter, (&name, &arn), limit + 1)).await?;
         let place = |policy: &ManagedPolicy| vec![policy.name.to_ascii_lowercase(), policy.arn.clone()];
         self.cut_iam_page(&query, found, limit, place)
     }

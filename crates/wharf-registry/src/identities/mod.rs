@@ -20,10 +20,10 @@ pub(crate) mod written;
 
 pub use attached::{AttachedPolicy, EntityFilter, PolicyUsage};
 pub use error::IamError;
-pub(crate) use key_uses::KeyUses;
 pub use key_uses::KeyUse;
+pub(crate) use key_uses::KeyUses;
 pub use keys::{KeyLastUsed, KeyOwner, KeyRef, UserKey};
 pub use managed::{ManagedPolicy, NewPolicy, PolicyFilter, PolicyRef};
-pub use principal::{Principal, PrincipalKind, PrincipalRef};
 pub(crate) use principal::principal_arn;
+pub use principal::{Principal, PrincipalKind, PrincipalRef};
 pub use versions::PolicyVersion;

@@ -1,8 +1,8 @@
 //! Users, groups and roles as requests name them, and as they are answered.
 
+pub use wharf_store::meta::iam::principals::PrincipalKind;
 use wharf_store::meta::iam::principals::{self, PrincipalRow};
 use wharf_store::meta::iam::tags;
-pub use wharf_store::meta::iam::principals::PrincipalKind;
 use wharf_store::meta::{MetaError, Tx};
 use wharf_types::{AccountId, Timestamp};
 
@@ -84,7 +84,9 @@ impl PrincipalRef {
             return Err(IamError::no_principal(self.kind, &self.name).into());
         };
         match &self.found {
-            Some(found) if (&found.id, &found.name, &found.path) == (&row.id, &row.name, &row.path) => Ok(row),
+            Some(found) if (&found.id, &found.name, &found.path) == (&row.id, &row.name, &row.path) => {
+                Ok(row)
+            }
             _ => Err(IamError::ConcurrentModification(format!(
                 "The {} with name {} was changed by another request. Please try again.",
                 self.kind.as_str(),

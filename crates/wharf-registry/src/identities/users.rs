@@ -1,8 +1,8 @@
 //! Users, and what making, renaming and deleting is like for users, groups and roles alike.
 
+use wharf_store::meta::Tx;
 use wharf_store::meta::iam::principals::{self, PrincipalRow};
 use wharf_store::meta::iam::{groups, keys, policies, tags as principal_tags};
-use wharf_store::meta::Tx;
 use wharf_types::AccountId;
 
 use super::principal::unique_id;

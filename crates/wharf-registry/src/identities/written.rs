@@ -35,7 +35,9 @@ mod tests {
         let sound =
             r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"ecr:*","Resource":"*"}}"#;
         assert_eq!(check_written(PolicyKind::Identity, sound), Ok(()));
-        for bad in ["{", "[]", "{}", &sound.replace("Allow", "Perhaps"), &sound.replace("2012-10-17", "2008-10-17")] {
+        for bad in
+            ["{", "[]", "{}", &sound.replace("Allow", "Perhaps"), &sound.replace("2012-10-17", "2008-10-17")]
+        {
             let refused = check_written(PolicyKind::Identity, bad).unwrap_err();
             assert_eq!(refused.code(), "MalformedPolicyDocument", "{bad}");
         }
