@@ -527,7 +527,12 @@ async fn sts_tells_who_calls() {
         ("sts", "Action=AssumeRole&Version=2011-06-15", 400, "InvalidAction"),
         ("sts", "Action=Nonsense&Version=2011-06-15", 400, "InvalidAction"),
         ("sts", "Action=GetCallerIdentity&Version=1999-01-01", 400, "InvalidAction"),
-        ("iam", "Action=CreateInstanceProfile&Version=2010-05-08&InstanceProfileName=x", 400, "InvalidAction"),
+        (
+            "iam",
+            "Action=CreateInstanceProfile&Version=2010-05-08&InstanceProfileName=x",
+            400,
+            "InvalidAction",
+        ),
         ("iam", call, 403, "SignatureDoesNotMatch"),
     ] {
         let reply = wharf.root.form(service, form).await;
