@@ -66,6 +66,19 @@ impl<'a> Client<'a> {
         self.expect(status, &head, body, Keep::Nothing)
     }
 
+    /// Sends `DELETE`, and expects one of `statuses`.
+    ///
+    /// # Errors
+    /// See [`Self::repeat`].
+    pub fn delete(&mut self, target: &str, statuses: &[u16]) -> anyhow::Result<()> {
+        let head = self.server.head("DELETE", target, "");
+        let begun = Instant::now();
+        let answer = self.connection.exchange(&head, &[], false, Keep::Nothing)?;
+        self.timed(begun);
+        let expected = statuses.iter().find(|status| **status == answer.status).or(statuses.first());
+        check(&head, &answer, expected.copied().unwrap_or(202))
+    }
+
     fn begin_upload(&mut self, repository: &str) -> anyhow::Result<String> {
         let answer = self.send("POST", &format!("/v2/{repository}/blobs/uploads/"), &[], 202)?;
         answer.location.context("an upload without a Location")

@@ -193,7 +193,7 @@ fn summed(workers: Vec<Worker>) -> anyhow::Result<Sample> {
 }
 
 /// Milliseconds that so many of a hundred sorted microseconds do not exceed.
-fn percentile(sorted: &[u32], percent: usize) -> f64 {
+pub fn percentile(sorted: &[u32], percent: usize) -> f64 {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).map_or(0.0, |micros| f64::from(*micros) / 1000.0)
 }

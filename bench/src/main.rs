@@ -10,6 +10,7 @@ mod report;
 mod rows;
 mod server;
 mod sigv4;
+mod soak;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,7 +26,10 @@ use server::{Kind, Programs, Server};
 
 /// Runs the same work on wharf and on docker-registry and compares what it took.
 #[derive(Debug, Parser)]
-#[command(max_term_width = 110)]
+#[command(
+    max_term_width = 110,
+    after_help = "As `soak` with options of its own (`soak --help`) it keeps wharf under load and watches it."
+)]
 struct Options {
     /// Only these rows: names, or beginnings of names
     #[arg(long, value_name = "ROW", num_args = 1.., value_delimiter = ',')]
@@ -60,6 +64,10 @@ struct Options {
 }
 
 fn main() -> anyhow::Result<()> {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == "soak") {
+        return soak::run(&soak::Options::parse_from(std::env::args_os().skip(1)));
+    }
     let options = Options::parse();
     let rows = chosen(&options.only)?;
     if options.list {

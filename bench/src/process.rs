@@ -47,6 +47,24 @@ pub fn resident_mib(pid: u32) -> anyhow::Result<f64> {
     status_mib(pid, "VmRSS:")
 }
 
+/// Open descriptors.
+///
+/// # Errors
+/// If the process is gone or not ours.
+pub fn descriptors(pid: u32) -> anyhow::Result<u64> {
+    let path = format!("/proc/{pid}/fd");
+    Ok(fs::read_dir(&path).with_context(|| format!("cannot read {path}"))?.count() as u64)
+}
+
+/// Threads.
+///
+/// # Errors
+/// If there is no such process.
+pub fn threads(pid: u32) -> anyhow::Result<u64> {
+    let path = format!("/proc/{pid}/task");
+    Ok(fs::read_dir(&path).with_context(|| format!("cannot read {path}"))?.count() as u64)
+}
+
 fn status_mib(pid: u32, name: &str) -> anyhow::Result<f64> {
     let path = format!("/proc/{pid}/status");
     let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
@@ -71,5 +89,6 @@ mod tests {
         assert!(after - before > 60.0, "{before} then {after}, with {} bytes more", block.len());
         assert!(resident_mib(pid).unwrap() <= after);
         assert!(cpu_seconds(pid).unwrap() < 3600.0);
+        assert!(descriptors(pid).unwrap() >= 3 && threads(pid).unwrap() >= 1);
     }
 }

@@ -88,11 +88,24 @@ impl Server {
     /// # Errors
     /// If it cannot be started or does not answer.
     pub fn start(kind: Kind, programs: &Programs, parent: &Path) -> anyhow::Result<Self> {
+        Self::start_with(kind, programs, parent, &[])
+    }
+
+    /// As [`Self::start`], a wharf with further settings.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_with(
+        kind: Kind,
+        programs: &Programs,
+        parent: &Path,
+        settings: &[&str],
+    ) -> anyhow::Result<Self> {
         let directory = parent.join(kind.directory());
         fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
         let mut server = match kind {
             Kind::DockerRegistry => start_docker_registry(programs, directory)?,
-            Kind::Wharf | Kind::WharfPlain => start_wharf(kind, programs, directory)?,
+            Kind::Wharf | Kind::WharfPlain => start_wharf(kind, programs, directory, settings)?,
         };
         if kind != Kind::DockerRegistry {
             server.log_in(programs).with_context(|| format!("cannot log in to {}", kind.title()))?;
@@ -152,6 +165,19 @@ impl Server {
         self.authorization = format!("Authorization: Basic {basic}\r\n");
         self.key = Some(key);
         Ok(())
+    }
+
+    /// Runs an administrator's command of wharf on what this server keeps, and reads the JSON it prints.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub fn command(&self, programs: &Programs, arguments: &[&str]) -> anyhow::Result<serde_json::Value> {
+        let mut command = wharf(programs);
+        let done = command.args(arguments).arg("--data-dir").arg(self.directory.join("data")).output()?;
+        let said = String::from_utf8_lossy(&done.stderr);
+        // A scrub that finds something tells what it is, and fails.
+        serde_json::from_slice(&done.stdout)
+            .with_context(|| format!("wharf {}: {} {said}", arguments.join(" "), done.status))
     }
 
     /// Stops it and waits for its end.
@@ -221,11 +247,16 @@ fn start_docker_registry(programs: &Programs, directory: PathBuf) -> anyhow::Res
     Ok(server)
 }
 
-fn start_wharf(kind: Kind, programs: &Programs, directory: PathBuf) -> anyhow::Result<Server> {
+fn start_wharf(
+    kind: Kind,
+    programs: &Programs,
+    directory: PathBuf,
+    settings: &[&str],
+) -> anyhow::Result<Server> {
     let mut command = wharf(programs);
     let encryption = if kind == Kind::Wharf { "on" } else { "off" };
     command.args(["serve", "--listen", "127.0.0.1:0", "--encryption", encryption, "--data-dir"]);
-    command.arg(directory.join("data"));
+    command.arg(directory.join("data")).args(settings);
     let begun = Instant::now();
     let mut child = spawn(command, &directory, Stdio::piped())?;
     let mut stdout = BufReader::new(child.stdout.take().context("no standard output")?);

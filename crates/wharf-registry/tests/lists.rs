@@ -6,7 +6,7 @@ mod house;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use house::{House, image_of};
-use wharf_registry::{ImageId, NamePage, PageRequest, RegistryError, WrittenList};
+use wharf_registry::{ImageFilter, ImageId, NamePage, PageRequest, RegistryError, TagStatus, WrittenList};
 use wharf_types::{Digest, Mutability, Reference, RepositoryRef};
 
 type At = wharf_registry::Authorized<RepositoryRef>;
@@ -118,6 +118,58 @@ async fn every_change_of_referrers_is_seen_by_the_next_list() {
     assert!(referrers(&house, &at, &subject).await.1);
 }
 
+#[tokio::test]
+async fn tags_of_inactive_images_are_left_out() {
+    let house = House::new().await;
+    let at = house.create("team/app", Mutability::Mutable).await;
+    for (text, tag) in [("one", "a"), ("two", "b"), ("one", "c"), ("three", "d")] {
+        house.push(&at, text, Some(tag)).await;
+    }
+    let archived = house.push(&at, "one", None).await.to_string();
+    let list = async |after: &'static str, limit| {
+        let page = house.registry.list_tags(&at, Some(after), limit).await.unwrap();
+        (page.names.iter().map(str::to_owned).collect::<Vec<_>>().concat(), page.more)
+    };
+    assert_eq!((list("", 2).await, list("b", 2).await), (("ab".into(), true), ("cd".into(), false)));
+    let archive = house.meta.write(move |tx| {
+        tx.execute("UPDATE manifests SET status = 'ARCHIVED' WHERE digest = $1", &[&archived])
+    });
+    assert_eq!(archive.await.unwrap(), 1);
+    assert_eq!((list("", 2).await, list("b", 2).await), (("bd".into(), false), ("d".into(), false)));
+    assert_eq!(list("", 1).await, ("b".into(), true));
+}
+
+/// Those of the images on the page and of no others, whichever filter chose the images.
+#[tokio::test]
+async fn descriptions_carry_the_tags_of_their_images() {
+    let house = House::new().await;
+    let at = house.create("team/app", Mutability::Mutable).await;
+    for number in 0..6 {
+        let digest = house.push(&at, &number.to_string(), None).await;
+        for copy in 0..number % 3 {
+            house.push(&at, &number.to_string(), Some(&format!("t-{digest}-{copy}").replace(':', "_"))).await;
+        }
+    }
+    for (filter, expected) in [(TagStatus::Any, 6), (TagStatus::Tagged, 6), (TagStatus::Untagged, 0)] {
+        let (mut token, mut seen) = (None, 0);
+        loop {
+            let filter = ImageFilter { tags: filter, status: None };
+            let page = PageRequest { limit: 2, token };
+            let page = house.registry.describe_images(&at, filter, page).await.unwrap();
+            for image in &page.items {
+                let own = format!("t-{}-", image.digest).replace(':', "_");
+                assert!(image.tags.iter().all(|tag| tag.as_str().starts_with(&own)), "{image:?}");
+                seen += image.tags.len();
+            }
+            token = page.next;
+            if token.is_none() {
+                break;
+            }
+        }
+        assert_eq!(seen, expected, "{filter:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_was_answered_meets_no_older_list_whoever_reads_meanwhile() {
     let house = House::new().await;
@@ -134,7 +186,7 @@ async fn who_was_answered_meets_no_older_list_whoever_reads_meanwhile() {
         from_memory
     };
     let write = async || {
-        for round in 0..150 {
+        for round in 0..80 {
             house.put(&at, manifest.clone(), Some("t")).await.unwrap();
             assert_eq!(tags(&house, &at).await.unwrap().0, "t ", "round {round}");
             let tag = Reference::Tag("t".parse().unwrap());
