@@ -34,6 +34,10 @@ pub trait Fs: Send + Sync + 'static {
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn FsFile>>;
     /// Opens an existing file for reading, and for writing too if `write`.
     fn open(&self, path: &Path, write: bool) -> io::Result<Arc<dyn FsFile>>;
+    /// Opens an existing file for writing past the page cache (`O_DIRECT`): places and lengths of writes, in the file and
+    /// in memory, are then multiples of 4096. Nothing is durable before a sync all the same. Fails where the file
+    /// system cannot do it.
+    fn open_direct(&self, path: &Path) -> io::Result<Arc<dyn FsFile>>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Gives a file another name, replacing what has that name.
@@ -78,6 +82,11 @@ impl Fs for RealFs {
 
     fn open(&self, path: &Path, write: bool) -> io::Result<Arc<dyn FsFile>> {
         Ok(Arc::new(OpenOptions::new().read(true).write(write).open(path)?))
+    }
+
+    fn open_direct(&self, path: &Path) -> io::Result<Arc<dyn FsFile>> {
+        let direct = rustix::fs::OFlags::DIRECT.bits().cast_signed();
+        Ok(Arc::new(OpenOptions::new().write(true).custom_flags(direct).open(path)?))
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

@@ -8,9 +8,11 @@ use sha2::{Digest, Sha256};
 
 use super::{ContentKeys, Layers, SEGMENT_SIZE, SealError};
 use crate::object::ObjectId;
+use crate::object::buffers::Buffer;
 
-/// Segments gathered before they are hashed, sealed and written together (256 KiB of plaintext).
-pub const BATCH_SEGMENTS: usize = 4;
+/// Segments gathered before they are hashed, sealed and written together (512 KiB of plaintext): enough that handing a
+/// batch to another thread does not count beside the work on it.
+pub const BATCH_SEGMENTS: usize = 8;
 const BATCH: usize = BATCH_SEGMENTS * SEGMENT_SIZE;
 
 /// What seals one object: its keys (none for content stored as it is) and its id.
@@ -35,7 +37,7 @@ impl Sealing {
 pub struct SegmentSealer {
     sealing: Sealing,
     first_index: u64,
-    buffer: Vec<u8>,
+    buffer: Buffer,
     filled: usize,
     hashed: usize,
 }
@@ -43,7 +45,7 @@ pub struct SegmentSealer {
 impl SegmentSealer {
     /// An empty batch at the start of an object.
     pub fn new(sealing: Sealing) -> Self {
-        Self { sealing, first_index: 0, buffer: Vec::new(), filled: 0, hashed: 0 }
+        Self { sealing, first_index: 0, buffer: Buffer::default(), filled: 0, hashed: 0 }
     }
 
     /// A batch that goes on at segment `next_index` with the plaintext of its beginning, which has been hashed
@@ -65,16 +67,19 @@ impl SegmentSealer {
         let mut rest = &plaintext[..taken];
         let batch_room = BATCH_SEGMENTS * layers.stored_segment();
         if self.buffer.capacity() < batch_room && self.filled + taken > SEGMENT_SIZE {
-            self.buffer.reserve_exact(batch_room - self.buffer.len());
+            let mut large = Buffer::with_room(batch_room);
+            large.vec().extend_from_slice(self.buffer.as_ref());
+            self.buffer = large;
         }
+        let buffer = self.buffer.vec();
         while !rest.is_empty() {
             let within = self.filled % SEGMENT_SIZE;
             if within == 0 {
                 let gap = if self.filled == 0 { layers.header() } else { layers.overhead() };
-                self.buffer.resize(self.buffer.len() + gap, 0);
+                buffer.resize(buffer.len() + gap, 0);
             }
             let (now, later) = rest.split_at(rest.len().min(SEGMENT_SIZE - within));
-            self.buffer.extend_from_slice(now);
+            buffer.extend_from_slice(now);
             self.filled += now.len();
             rest = later;
         }
@@ -107,7 +112,7 @@ impl SegmentSealer {
             let (index, within) = (self.hashed / SEGMENT_SIZE, self.hashed % SEGMENT_SIZE);
             let len = (SEGMENT_SIZE - within).min(self.filled - self.hashed);
             let start = self.plaintext_start(index) + within;
-            hash.update(&self.buffer[start..start + len]);
+            hash.update(&self.buffer.as_ref()[start..start + len]);
             self.hashed += len;
         }
     }
@@ -131,16 +136,16 @@ impl SegmentSealer {
             return all;
         }
         let whole = self.filled.saturating_sub(1) / SEGMENT_SIZE;
-        let tail_at = self.plaintext_start(whole).min(self.buffer.len());
+        let tail_at = self.plaintext_start(whole).min(self.buffer.as_ref().len());
         let mut after =
             Self { first_index: self.first_index + whole as u64, ..Self::new(self.sealing.clone()) };
-        after.fill(&self.buffer[tail_at..]);
+        after.fill(&self.buffer.as_ref()[tail_at..]);
         after.hashed = after.filled;
         let mut head = std::mem::replace(self, after);
         head.filled = whole * SEGMENT_SIZE;
         head.hashed = head.filled;
         // `fill` makes room for a trailer only when the next segment begins; `seal` adds the final one.
-        head.buffer.truncate((whole * layers.stored_segment()).saturating_sub(layers.trailer()));
+        head.buffer.vec().truncate((whole * layers.stored_segment()).saturating_sub(layers.trailer()));
         head
     }
 
@@ -151,7 +156,7 @@ impl SegmentSealer {
         while at < self.filled {
             let len = SEGMENT_SIZE.min(self.filled - at);
             let start = self.plaintext_start(at / SEGMENT_SIZE);
-            tail.extend_from_slice(&self.buffer[start..start + len]);
+            tail.extend_from_slice(&self.buffer.as_ref()[start..start + len]);
             at += len;
         }
         tail
@@ -161,21 +166,22 @@ impl SegmentSealer {
     /// stored bytes. Fails only with [`SealError::Library`].
     pub fn seal(mut self, last: bool) -> Result<Bytes, SealError> {
         let Some(keys) = self.sealing.keys.clone() else {
-            return Ok(Bytes::from(self.buffer));
+            return Ok(self.buffer.freeze());
         };
         let layers = keys.layers();
         if self.filled == 0 {
             if !last {
                 return Ok(Bytes::new());
             }
-            self.buffer.resize(layers.header(), 0);
+            self.buffer.vec().resize(layers.header(), 0);
         }
-        self.buffer.resize(self.buffer.len() + layers.trailer(), 0);
+        let end = self.buffer.as_ref().len() + layers.trailer();
+        self.buffer.vec().resize(end, 0);
         let count = self.filled.div_ceil(SEGMENT_SIZE).max(1);
-        for (at, stored) in self.buffer.chunks_mut(layers.stored_segment()).enumerate() {
+        for (at, stored) in self.buffer.as_mut().chunks_mut(layers.stored_segment()).enumerate() {
             keys.seal(self.sealing.object, self.first_index + at as u64, last && at + 1 == count, stored)?;
         }
-        Ok(Bytes::from(self.buffer))
+        Ok(self.buffer.freeze())
     }
 
     fn plaintext_start(&self, index: usize) -> usize {

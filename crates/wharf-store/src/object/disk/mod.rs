@@ -6,6 +6,7 @@
 //! name. A half-written file is therefore known to its row alone. That saves a rename and its ordering against the
 //! directory sync. The 256 directories are made and synced once, when the store is first used.
 
+mod direct;
 mod handles;
 mod writer;
 

@@ -1,12 +1,13 @@
 //! Writes one object's file.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
+use super::direct::Direct;
 use super::{Disk, Slot, blocking};
 use crate::object::fs::{FsFile, SyncPoint};
 use crate::object::{ObjectError, ObjectId, ObjectWriter, WriterState};
@@ -27,6 +28,7 @@ struct Target {
     id: ObjectId,
     slot: Arc<Slot>,
     file: Arc<dyn FsFile>,
+    direct: Mutex<Direct>,
 }
 
 impl Drop for Target {
@@ -49,9 +51,21 @@ impl Target {
         act(&*self.file).map_err(|error| ObjectError::from_io(doing, error))
     }
 
-    /// Syncs the bytes, and the name after them if asked. In this order a crash between leaves no name without bytes.
-    fn sync(&self, entry_too: bool) -> Result<(), ObjectError> {
+    fn direct(&self) -> MutexGuard<'_, Direct> {
+        self.direct.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds bytes behind the first `position`.
+    fn write(&self, chunk: &[u8], position: u64) -> Result<(), ObjectError> {
+        let open = || self.disk.fs.open_direct(&self.disk.path(self.id));
+        self.act("writing an object", |file| self.direct().write(file, open, chunk, position))
+    }
+
+    /// Syncs the bytes, of which there are `position`, and the name after them if asked. In this order a crash between
+    /// leaves no name without bytes.
+    fn sync(&self, position: u64, entry_too: bool) -> Result<(), ObjectError> {
         self.act("syncing an object", |file| {
+            self.direct().flush(file, position)?;
             file.sync(SyncPoint::ObjectData)?;
             if entry_too {
                 self.disk.fs.sync_dir(&self.disk.directory_of(self.id), SyncPoint::ObjectEntry)?;
@@ -69,7 +83,7 @@ impl DiskWriter {
         file: Arc<dyn FsFile>,
         position: u64,
     ) -> Self {
-        let file = Arc::new(Target { disk, id, slot, file });
+        let file = Arc::new(Target { disk, id, slot, file, direct: Mutex::default() });
         Self { file, position, entry_synced: false, poisoned: false }
     }
 
@@ -83,8 +97,8 @@ impl DiskWriter {
 
     async fn sync(&mut self) -> Result<(), ObjectError> {
         self.begin()?;
-        let (file, entry_too) = (Arc::clone(&self.file), !self.entry_synced);
-        blocking("syncing an object", move || file.sync(entry_too)).await?;
+        let (file, position, entry_too) = (Arc::clone(&self.file), self.position, !self.entry_synced);
+        blocking("syncing an object", move || file.sync(position, entry_too)).await?;
         self.entry_synced = true;
         self.poisoned = false;
         Ok(())
@@ -96,10 +110,7 @@ impl ObjectWriter for DiskWriter {
         async move {
             self.begin()?;
             let (file, position, len) = (Arc::clone(&self.file), self.position, chunk.len() as u64);
-            blocking("writing an object", move || {
-                file.act("writing an object", |file| file.write_all_at(&chunk, position))
-            })
-            .await?;
+            blocking("writing an object", move || file.write(&chunk, position)).await?;
             self.position += len;
             self.poisoned = false;
             Ok(())
@@ -108,9 +119,7 @@ impl ObjectWriter for DiskWriter {
     }
 
     fn append_blocking(&mut self, chunk: &[u8]) -> Option<Result<(), ObjectError>> {
-        let written = self.begin().and_then(|()| {
-            self.file.act("writing an object", |file| file.write_all_at(chunk, self.position))
-        });
+        let written = self.begin().and_then(|()| self.file.write(chunk, self.position));
         if written.is_ok() {
             self.position += chunk.len() as u64;
             self.poisoned = false;

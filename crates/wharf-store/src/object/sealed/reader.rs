@@ -14,8 +14,11 @@ use sha2::{Digest, Sha256, Sha512};
 use crate::object::buffers::Buffer;
 use crate::object::fs::{read_cached_at, read_full_at};
 use crate::object::{ObjectError, ObjectId, ObjectReader, ObjectStore};
-use crate::seal::sealer::{BATCH_SEGMENTS, Sealing};
+use crate::seal::sealer::Sealing;
 use crate::seal::{ContentKeys, SEGMENT_SIZE, SegmentOpener};
+
+/// Segments read and opened together (256 KiB).
+const CHUNK_SEGMENTS: usize = 4;
 
 /// Why content could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -90,11 +93,11 @@ impl SealedReader {
             self.sealing.layers().segments_of(&range, self.size)
         };
         let ahead = if self.object.file().is_some() { 1 } else { 2 };
-        let groups = segments.clone().step_by(BATCH_SEGMENTS);
+        let groups = segments.clone().step_by(CHUNK_SEGMENTS);
         let reader = self.clone();
         let chunks = stream::iter(groups)
             .map(move |first| {
-                let group = first..segments.end.min(first + BATCH_SEGMENTS as u64);
+                let group = first..segments.end.min(first + CHUNK_SEGMENTS as u64);
                 reader.clone().read_group(group, range.clone())
             })
             .buffered(ahead)

@@ -1,4 +1,4 @@
-//! The write path: copy into the batch, hash, seal in place, append. One pass; two batches of 256 KiB per upload at
+//! The write path: copy into the batch, hash, seal in place, append. One pass; two batches of 512 KiB per upload at
 //! most, one being filled from the network while the other is hashed, sealed and written.
 
 use std::sync::Arc;

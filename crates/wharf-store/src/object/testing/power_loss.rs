@@ -145,7 +145,7 @@ impl PowerLossFs {
     }
 
     fn handle(&self, node: usize) -> Arc<dyn FsFile> {
-        Arc::new(PowerLossFile { disk: self.clone(), node })
+        Arc::new(PowerLossFile { disk: self.clone(), node, direct: false })
     }
 }
 
@@ -226,6 +226,11 @@ impl Fs for PowerLossFs {
         Ok(self.handle(node))
     }
 
+    fn open_direct(&self, path: &Path) -> io::Result<Arc<dyn FsFile>> {
+        let node = self.lock().find(path)?;
+        Ok(Arc::new(PowerLossFile { disk: self.clone(), node, direct: true }))
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut disk = self.change()?;
         let (dir, name) = disk.parent(path)?;
@@ -286,6 +291,8 @@ impl Fs for PowerLossFs {
 struct PowerLossFile {
     disk: PowerLossFs,
     node: usize,
+    /// Takes whole blocks only, as disks do.
+    direct: bool,
 }
 
 impl PowerLossFile {
@@ -309,6 +316,10 @@ impl FsFile for PowerLossFile {
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let places = [bytes.as_ptr() as u64, bytes.len() as u64, offset];
+        if self.direct && places.iter().any(|place| !place.is_multiple_of(4096)) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         self.change(Change::Write(offset, bytes.to_vec()))
     }
 
