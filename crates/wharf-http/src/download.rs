@@ -89,7 +89,7 @@ async fn serve<B>(
     let body = if request.method() == Method::HEAD {
         Body::empty()
     } else {
-        Body::stream(reader.stream(range), length)
+        Body::stream(reader.stream(range).await?, length)
     };
     let mut response = Response::new(body);
     let headers = response.headers_mut();

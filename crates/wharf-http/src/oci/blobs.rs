@@ -37,7 +37,8 @@ fn known(call: &Call<'_>, blob: &BlobInfo) -> Response<Body> {
 }
 
 /// `GET /v2/<name>/blobs/<digest>` - distribution-spec "Pulling blobs". Needs `ecr:GetDownloadUrlForLayer`. One range
-/// at a time (RFC 9110 §14).
+/// at a time (RFC 9110 §14). What is damaged at its beginning is refused; further on it is too late for that, and the
+/// connection breaks off.
 pub(crate) async fn get(call: Call<'_>, at: At, digest: Digest) -> Outcome {
     let blob = call.registry().open_blob(&at, &digest).await?;
     let size = blob.info.size;
@@ -52,7 +53,7 @@ pub(crate) async fn get(call: Call<'_>, at: At, digest: Digest) -> Outcome {
         Some(range) => (StatusCode::PARTIAL_CONTENT, range.length()),
         None => (StatusCode::OK, size),
     };
-    let body = if length == 0 { Body::empty() } else { Body::stream(blob.stream(range), length) };
+    let body = if length == 0 { Body::empty() } else { Body::stream(blob.stream(range).await?, length) };
     let mut response = with_blob_headers(answer::with_body(status, body), &digest);
     if let Some(ByteRange { first, last }) = range {
         answer::insert_text(response.headers_mut(), CONTENT_RANGE, format!("bytes {first}-{last}/{size}"));

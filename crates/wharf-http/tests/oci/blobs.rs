@@ -1,5 +1,6 @@
 //! Pulling, asking for and deleting blobs.
 
+use wharf_store::object::ObjectStore;
 use wharf_types::Digest;
 
 use super::wharf::{OTHER_REPOSITORY, REPOSITORY, Wharf};
@@ -67,4 +68,22 @@ async fn a_deleted_blob_is_gone_at_once() {
     assert_eq!(wharf.send("HEAD", &target, &[], "").await.status, 404);
     assert_eq!(wharf.get(&target).await.code(), (404, "BLOB_UNKNOWN".into()));
     assert_eq!(wharf.send("DELETE", &target, &[], "").await.code(), (404, "BLOB_UNKNOWN".into()));
+}
+
+#[tokio::test]
+async fn damage_at_the_beginning_is_an_answer_and_not_a_broken_connection() {
+    let wharf = Wharf::start().await;
+    let content: Vec<u8> = (0..700_000_u32).map(|index| (index / 7) as u8).collect();
+    let digest = wharf.push_blob(REPOSITORY, &content).await;
+    let target = format!("/v2/{REPOSITORY}/blobs/{digest}");
+    let [(object, _)] = wharf.objects.list(None, 2).await.unwrap()[..] else { panic!("not one object") };
+    assert!(wharf.objects.damage(object, |bytes| bytes[1000] ^= 1));
+    for attempt in ["first", "second"] {
+        let refused = wharf.get(&target).await;
+        assert_eq!(refused.status, 500, "{attempt}");
+        assert!(refused.text("content-type").starts_with("application/json"), "{attempt}: {refused:?}");
+    }
+    assert_eq!(wharf.send("HEAD", &target, &[], "").await.status, 404, "so that clients push it again");
+    assert_eq!(wharf.push_blob(REPOSITORY, &content).await, digest);
+    assert_eq!(wharf.get(&target).await.body, content);
 }

@@ -35,6 +35,7 @@ pub struct Wharf {
     pub addr: SocketAddr,
     pub registry: Registry,
     pub clock: Clock,
+    pub objects: MemoryObjects,
     shutdown: CancellationToken,
     _dir: tempfile::TempDir,
 }
@@ -67,8 +68,9 @@ impl Wharf {
         change(&mut options);
         let clock = Clock::manual(Timestamp::now());
         let root = RootKey::from_key(&DataKey::generate().unwrap());
-        let objects = Arc::new(MemoryObjects::new());
-        let registry = Registry::open(options, clock.clone(), meta, objects, root).await.unwrap();
+        let objects = MemoryObjects::new();
+        let kept = Arc::new(objects.clone());
+        let registry = Registry::open(options, clock.clone(), meta, kept, root).await.unwrap();
         registry.ensure_default_account().await.unwrap();
         registry.create_account(Some(OTHER_ACCOUNT.parse().unwrap())).await.unwrap();
         for (account, name) in
@@ -82,7 +84,7 @@ impl Wharf {
         let addr = server.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         tokio::spawn(server.serve(Arc::new(faces), shutdown.clone()));
-        Self { addr, registry, clock, shutdown, _dir: dir }
+        Self { addr, registry, clock, objects, shutdown, _dir: dir }
     }
 
     /// A registry password of an account, good for `ttl`.

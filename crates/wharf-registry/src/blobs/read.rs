@@ -52,9 +52,13 @@ impl BlobReader {
         Ok(Self { info: entry.info(), registry: registry.clone(), object: entry.object, content })
     }
 
-    /// The content, or a range of it, in order, in chunks of up to 256 KiB. Content that does not authenticate ends
-    /// the stream with an error before a byte of it is given out, and is quarantined.
-    pub fn stream(self, range: Option<ByteRange>) -> BodyStream {
+    /// The content, or a range of it, in order, in chunks of up to 256 KiB. The first is read before this returns.
+    /// Content that does not authenticate ends the stream with an error before a byte of it is given out, and is
+    /// quarantined.
+    ///
+    /// # Errors
+    /// `Damaged`, or a failure of the store, if that concerns the first chunk.
+    pub async fn stream(self, range: Option<ByteRange>) -> Result<BodyStream, RegistryError> {
         let size = self.info.size;
         let (start, end) =
             range.map_or((0, size), |range| (range.first.min(size), range.last.saturating_add(1).min(size)));
@@ -63,17 +67,25 @@ impl BlobReader {
             Source::Memory(content) => {
                 let part = content.slice(start as usize..end.max(start) as usize);
                 registry.inner.stats.bytes_out.fetch_add(part.len() as u64, Relaxed);
-                stream::iter((!part.is_empty()).then_some(Ok(part))).boxed()
+                Ok(stream::iter((!part.is_empty()).then_some(Ok(part))).boxed())
             }
-            Source::Store(reader) => reader
-                .stream(start..end.max(start))
-                .inspect_ok({
-                    let registry = registry.clone();
-                    move |chunk| {
-                        registry.inner.stats.bytes_out.fetch_add(chunk.len() as u64, Relaxed);
+            Source::Store(reader) => {
+                let counting = registry.clone();
+                let mut chunks = reader
+                    .stream(start..end.max(start))
+                    .inspect_ok(move |chunk| {
+                        counting.inner.stats.bytes_out.fetch_add(chunk.len() as u64, Relaxed);
+                    })
+                    .boxed();
+                let first = match chunks.try_next().await {
+                    Ok(first) => first,
+                    Err(ReadError::Corrupt { .. }) => {
+                        registry.quarantine(object).await;
+                        return Err(RegistryError::Damaged(self.info.digest));
                     }
-                })
-                .or_else(move |error| {
+                    Err(error) => return Err(registry.read_error(error)),
+                };
+                let rest = chunks.or_else(move |error| {
                     let registry = registry.clone();
                     async move {
                         if matches!(error, ReadError::Corrupt { .. }) {
@@ -81,8 +93,9 @@ impl BlobReader {
                         }
                         Err(BodyError { message: error.to_string() })
                     }
-                })
-                .boxed(),
+                });
+                Ok(stream::iter(first.map(Ok)).chain(rest).boxed())
+            }
         }
     }
 

@@ -213,7 +213,7 @@ pub async fn read_range(
     reader: wharf_registry::BlobReader,
     range: Option<ByteRange>,
 ) -> Result<Vec<u8>, RegistryError> {
-    let chunks: Result<Vec<Bytes>, BodyError> = reader.stream(range).try_collect().await;
+    let chunks: Result<Vec<Bytes>, BodyError> = reader.stream(range).await?.try_collect().await;
     chunks.map(|chunks| chunks.concat()).map_err(|error| RegistryError::BodyBroken(error.message))
 }
 
