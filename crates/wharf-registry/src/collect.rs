@@ -100,7 +100,8 @@ impl Registry {
         self.drop_links(progress, report).await?;
         self.discard_abandoned().await?;
         self.empty_trash(progress, report).await?;
-        self.drop_tombstones(report).await
+        self.drop_tombstones(report).await?;
+        self.forget_what_is_over().await
     }
 
     fn stopped(&self) -> bool {

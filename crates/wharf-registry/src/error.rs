@@ -165,6 +165,24 @@ pub enum RegistryError {
     /// `ExclusionNotFoundException`.
     #[error("No pull time update exclusion exists for the principal '{0}'")]
     ExclusionNotFound(String),
+    /// `LifecyclePolicyNotFoundException`.
+    #[error(
+        "Lifecycle policy does not exist for the repository with name '{}' in the registry with id '{}'",
+        .0.name, .0.registry.account
+    )]
+    LifecyclePolicyNotFound(RepositoryRef),
+    /// `LifecyclePolicyPreviewNotFoundException`.
+    #[error(
+        "Lifecycle policy preview does not exist for the repository with name '{}' in the registry with id '{}'",
+        .0.name, .0.registry.account
+    )]
+    LifecyclePreviewNotFound(RepositoryRef),
+    /// `LifecyclePolicyPreviewInProgressException`.
+    #[error(
+        "A lifecycle policy preview is in progress for the repository with name '{}' in the registry with id '{}'",
+        .0.name, .0.registry.account
+    )]
+    LifecyclePreviewInProgress(RepositoryRef),
     /// `KmsException` with its `kmsError`; KMS's own code on the KMS face.
     #[error("{message}")]
     Kms {

@@ -17,8 +17,10 @@ mod download;
 mod error;
 mod identities;
 mod images;
+mod jobs;
 mod key_ring;
 mod kms;
+mod lifecycle;
 mod lists;
 mod model;
 mod options;
@@ -49,6 +51,10 @@ pub use identities::{
 pub use images::{Deleted, PutImage, PutOutcome, StoredManifest};
 pub use key_ring::RotateReport;
 pub use kms::{KeyAlias, KmsKey, NewKey};
+pub use lifecycle::{
+    ImageInUse, InUseReport, LifecycleFailure, LifecyclePreview, LifecycleReport, PlannedAction,
+    PlannedImage, PreviewFilter, PreviewImage, PreviewStatus, StoredLifecyclePolicy,
+};
 pub use lists::{ListStamp, NamePage, Names, WrittenList};
 pub use model::*;
 pub use options::{Limits, Options, Quotas};
@@ -57,3 +63,4 @@ pub use scrub::ScrubReport;
 pub use sessions::{Session, SessionKind};
 pub use undelete::UndeleteReport;
 pub use uploads::{BodyError, BodyStream, MountOutcome, Upload, UploadProgress};
+pub use wharf_lifecycle::Grammar as LifecycleGrammar;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use wharf_lifecycle::Grammar;
 use wharf_types::{AccountId, Region};
 
 use crate::Dialect;
@@ -30,6 +31,10 @@ pub struct Options {
     pub unreferenced_grace: Duration,
     /// How long an unfinished upload is kept after its last byte.
     pub upload_lifetime: Duration,
+    /// The language of lifecycle policies.
+    pub lifecycle_grammar: Grammar,
+    /// How often lifecycle policies are carried out (ECR promises 24 h).
+    pub lifecycle_interval: Duration,
     /// Free space in bytes below which pushes are refused; 0 = off.
     pub low_watermark: u64,
     /// Sizes.
@@ -89,6 +94,8 @@ impl Options {
             trash_window: 7 * 24 * HOUR,
             unreferenced_grace: 24 * HOUR,
             upload_lifetime: 24 * HOUR,
+            lifecycle_grammar: Grammar::Ecr,
+            lifecycle_interval: HOUR,
             low_watermark: 0,
             limits: Limits::default(),
             quotas: Quotas::default(),

@@ -13,6 +13,7 @@ use crate::blobs::BlobCache;
 use crate::collect::Collector;
 use crate::identities::KeyUses;
 use crate::images::ImageCaches;
+use crate::jobs::Jobs;
 use crate::key_ring::{KeyRing, Sealer};
 use crate::pull_time::PullTimes;
 use crate::repositories::{RepositoryCache, RepositoryRoom};
@@ -44,6 +45,7 @@ pub(crate) struct Inner {
     pub(crate) key_uses: KeyUses,
     pub(crate) uploads: ActiveUploads,
     pub(crate) collector: Collector,
+    pub(crate) jobs: Jobs,
     pub(crate) stats: RegistryStats,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
@@ -117,6 +119,7 @@ impl Registry {
             key_uses: KeyUses::default(),
             uploads: ActiveUploads::default(),
             collector: Collector::default(),
+            jobs: Jobs::default(),
             stats: RegistryStats::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -132,12 +135,13 @@ impl Registry {
         Ok(registry)
     }
 
-    /// Starts the background work: collection, expiry of uploads, batched pull times and
-    /// uses of keys. Call once, when serving.
+    /// Starts the background work: collection, expiry of uploads, jobs, batched pull times and uses of keys. Call once,
+    /// when serving.
     pub fn start_background(&self, collect_every: std::time::Duration) {
         self.start_collector(collect_every);
         self.start_pull_time_writer();
         self.start_key_use_writer();
+        self.start_jobs();
     }
 
     /// Stops the background work, writes what is batched, and closes the stores. Nothing may be called afterwards.

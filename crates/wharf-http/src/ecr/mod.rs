@@ -4,6 +4,7 @@
 mod authorization_token;
 mod images;
 mod layers;
+mod lifecycle;
 pub(crate) mod output;
 mod pull_time;
 mod registry;
@@ -46,7 +47,7 @@ const OPERATIONS: &[Operation] = &[
     Operation::not_built("CreatePullThroughCacheRule", &["ecr:CreatePullThroughCacheRule"]),
     Operation::built::<repositories::CreateRepository>("CreateRepository"),
     Operation::not_built("CreateRepositoryCreationTemplate", &["ecr:CreateRepositoryCreationTemplate"]),
-    Operation::not_built("DeleteLifecyclePolicy", &["ecr:DeleteLifecyclePolicy"]),
+    Operation::built::<lifecycle::DeleteLifecyclePolicy>("DeleteLifecyclePolicy"),
     Operation::not_built("DeletePullThroughCacheRule", &["ecr:DeletePullThroughCacheRule"]),
     Operation::not_built("DeleteRegistryPolicy", &["ecr:DeleteRegistryPolicy"]),
     Operation::built::<repositories::DeleteRepository>("DeleteRepository"),
@@ -66,8 +67,8 @@ const OPERATIONS: &[Operation] = &[
     Operation::built::<settings::GetAccountSetting>("GetAccountSetting"),
     Operation::built::<authorization_token::GetAuthorizationToken>("GetAuthorizationToken"),
     Operation::built::<layers::GetDownloadUrlForLayer>("GetDownloadUrlForLayer"),
-    Operation::not_built("GetLifecyclePolicy", &["ecr:GetLifecyclePolicy"]),
-    Operation::not_built("GetLifecyclePolicyPreview", &["ecr:GetLifecyclePolicyPreview"]),
+    Operation::built::<lifecycle::GetLifecyclePolicy>("GetLifecyclePolicy"),
+    Operation::built::<lifecycle::GetLifecyclePolicyPreview>("GetLifecyclePolicyPreview"),
     Operation::not_built("GetRegistryPolicy", &["ecr:GetRegistryPolicy"]),
     Operation::not_built("GetRegistryScanningConfiguration", &["ecr:GetRegistryScanningConfiguration"]),
     Operation::not_built("GetRepositoryPolicy", &["ecr:GetRepositoryPolicy"]),
@@ -82,7 +83,7 @@ const OPERATIONS: &[Operation] = &[
     Operation::built::<images::PutImage>("PutImage").with_body_limit(MANIFEST_BODY),
     Operation::not_built("PutImageScanningConfiguration", &["ecr:PutImageScanningConfiguration"]),
     Operation::built::<repositories::PutImageTagMutability>("PutImageTagMutability"),
-    Operation::not_built("PutLifecyclePolicy", &["ecr:PutLifecyclePolicy"]),
+    Operation::built::<lifecycle::PutLifecyclePolicy>("PutLifecyclePolicy"),
     Operation::not_built("PutRegistryPolicy", &["ecr:PutRegistryPolicy"]),
     Operation::not_built("PutRegistryScanningConfiguration", &["ecr:PutRegistryScanningConfiguration"]),
     Operation::not_built("PutReplicationConfiguration", &["ecr:PutReplicationConfiguration"]),
@@ -90,7 +91,7 @@ const OPERATIONS: &[Operation] = &[
     Operation::built::<pull_time::RegisterPullTimeUpdateExclusion>("RegisterPullTimeUpdateExclusion"),
     Operation::not_built("SetRepositoryPolicy", &["ecr:SetRepositoryPolicy"]),
     Operation::not_built("StartImageScan", &["ecr:StartImageScan"]),
-    Operation::not_built("StartLifecyclePolicyPreview", &["ecr:StartLifecyclePolicyPreview"]),
+    Operation::built::<lifecycle::StartLifecyclePolicyPreview>("StartLifecyclePolicyPreview"),
     Operation::not_built("StartReplicationBackfill", &["ecr:StartReplicationBackfill"]),
     Operation::not_built("StopReplicationBackfill", &["ecr:StopReplicationBackfill"]),
     Operation::built::<tags::TagResource>("TagResource"),

@@ -164,7 +164,10 @@ impl From<RegistryError> for OciError {
             }
             E::StorageFull => (StatusCode::INSUFFICIENT_STORAGE, "UNAVAILABLE"),
             E::StorageReadOnly => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),
-            E::NotFound(_) | E::ExclusionNotFound(_) => (StatusCode::NOT_FOUND, "NAME_UNKNOWN"),
+            E::NotFound(_)
+            | E::ExclusionNotFound(_)
+            | E::LifecyclePolicyNotFound(_)
+            | E::LifecyclePreviewNotFound(_) => (StatusCode::NOT_FOUND, "NAME_UNKNOWN"),
             // What only the JSON API asks for; refused here as it would be there.
             E::RepositoryAlreadyExists(_)
             | E::RepositoryNotEmpty(_)
@@ -173,6 +176,7 @@ impl From<RegistryError> for OciError {
             | E::InvalidTagParameter(_)
             | E::TooManyTags
             | E::Validation(_)
+            | E::LifecyclePreviewInProgress(_)
             | E::ExclusionAlreadyExists(_)
             | E::AlreadyExists(_)
             | E::Iam(_) => (StatusCode::BAD_REQUEST, "UNSUPPORTED"),

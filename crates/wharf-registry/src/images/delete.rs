@@ -7,6 +7,7 @@ use wharf_store::meta::{Tx, blobs, manifests, missing, repositories, tags};
 use wharf_types::{Digest, Reference, RepositoryRef, Tag};
 
 use super::{Asked, Deleted, asked, failure, mismatch, not_found};
+use crate::lifecycle;
 use crate::repositories::{from_row, hold_repository, stored};
 use crate::uninterrupted::uninterrupted;
 use crate::{
@@ -20,9 +21,12 @@ const BATCH: usize = 100;
 const BATCH_BYTES: u64 = 4 << 20;
 
 /// What became of one image.
-enum Fate {
+pub(crate) enum Fate {
+    /// It is gone, under these names.
     Removed(Deleted),
+    /// It was not there.
     Absent,
+    /// Digest and tag name different images.
     Mismatch,
     /// An index that exists names it.
     Held(Vec<Digest>),
@@ -51,7 +55,7 @@ impl Registry {
             let done = registry.inner.meta.write(move |tx| delete_batch(tx, &work, &wanted)).await;
             registry.inner.images.lists.forget(repository.id);
             if let Ok((deleted, _)) = &done {
-                registry.forget(&repository, deleted);
+                registry.forget_images(&repository, deleted);
             }
             done
         })
@@ -89,7 +93,7 @@ impl Registry {
                 .await;
             registry.inner.images.lists.forget(repository.id);
             if let Ok(Fate::Removed(deleted)) = &fate {
-                registry.forget(&repository, deleted);
+                registry.forget_images(&repository, deleted);
             }
             fate
         })
@@ -101,7 +105,8 @@ impl Registry {
         }
     }
 
-    fn forget(&self, repository: &Repository, deleted: &[ImageRef]) {
+    /// Forgets images that are gone.
+    pub(crate) fn forget_images(&self, repository: &Repository, deleted: &[ImageRef]) {
         for image in deleted {
             self.inner.images.forget_manifest(repository.id, image.digest);
             if let Some(tag) = &image.tag {
@@ -141,6 +146,7 @@ fn drop_some(tx: &mut Tx<'_>) -> Result<Option<i64>, RegistryError> {
         let now = tx.now_micros();
         let left = blobs::drop_some_links_of_repository(tx, repository.id, now, BATCH)?;
         if left == 0 {
+            lifecycle::drop_repository(tx, repository.id)?;
             repositories::remove(tx, repository.id)?;
         }
     }
@@ -186,7 +192,12 @@ fn delete_batch(
     }
 }
 
-fn delete_digest(tx: &mut Tx<'_>, repository: &Repository, digest: Digest) -> Result<Fate, RegistryError> {
+/// Removes an image and its tags.
+pub(crate) fn delete_digest(
+    tx: &mut Tx<'_>,
+    repository: &Repository,
+    digest: Digest,
+) -> Result<Fate, RegistryError> {
     let text = digest.to_string();
     if !manifests::exists(tx, repository.id, &text)? {
         return Ok(Fate::Absent);
@@ -216,7 +227,7 @@ fn delete_tag(tx: &mut Tx<'_>, repository: &Repository, tag: &Tag) -> Result<Fat
 }
 
 /// Removes a tag and leaves the image.
-fn untag(tx: &mut Tx<'_>, repository: &Repository, tag: &Tag) -> Result<Fate, RegistryError> {
+pub(crate) fn untag(tx: &mut Tx<'_>, repository: &Repository, tag: &Tag) -> Result<Fate, RegistryError> {
     let Some(text) = tags::find(tx, repository.id, tag.as_str())? else { return Ok(Fate::Absent) };
     tags::remove(tx, repository.id, tag.as_str())?;
     Ok(Fate::Removed(vec![ImageRef { digest: stored("digest", &text)?, tag: Some(tag.clone()) }]))

@@ -296,6 +296,17 @@ pub fn remove(tx: &mut Tx<'_>, repository_id: i64, digest: &str) -> Result<(), M
     Ok(())
 }
 
+/// Puts an active image into the archive; `false` if it is not there, or not active.
+pub fn archive(tx: &mut Tx<'_>, repository_id: i64, digest: &str, now: i64) -> Result<bool, MetaError> {
+    let changed = tx.execute(
+        "UPDATE manifests
+         SET status = 'ARCHIVED', archived_at = $3
+         WHERE repository_id = $1 AND digest = $2 AND status = 'ACTIVE'",
+        &[&repository_id, &digest, &now],
+    )?;
+    Ok(changed == 1)
+}
+
 /// A page of manifests in order of digest, after `after` (exclusive). `tagged` and `status` narrow it.
 pub fn page(
     tx: &mut Tx<'_>,

@@ -8,9 +8,13 @@ pub mod accounts;
 pub mod blobs;
 pub mod dialect;
 mod error;
+pub mod events;
 pub mod iam;
+pub mod in_use;
+pub mod jobs;
 pub mod keys;
 pub mod kms;
+pub mod lifecycle;
 pub mod manifests;
 mod migrate;
 pub mod missing;
@@ -56,6 +60,7 @@ use self::{
 const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, sql: include_str!("migrations/sqlite/0001_initial.sql") },
     Migration { version: 2, sql: include_str!("migrations/sqlite/0002_identities.sql") },
+    Migration { version: 3, sql: include_str!("migrations/sqlite/0003_lifecycle.sql") },
 ];
 
 /// A handle on the metadata. Clones share one database; the last one to go ends the writer.

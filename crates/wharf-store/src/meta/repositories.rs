@@ -69,6 +69,19 @@ fn row(row: &Row<'_>) -> Result<RepositoryRow, MetaError> {
     })
 }
 
+/// Finds a repository by its row id, unless it was deleted.
+pub fn find_by_id(tx: &mut Tx<'_>, id: i64) -> Result<Option<RepositoryRow>, MetaError> {
+    tx.query_opt(
+        "SELECT r.id, r.account, r.region, r.kind, r.name, r.mutability, r.exclusions, r.scan_on_push, r.created_at,
+                d.id, d.encryption_type, d.kms_key
+         FROM repositories r
+         JOIN key_domains d ON d.id = r.domain_id
+         WHERE r.id = $1 AND r.kind <> 'deleted'",
+        &[&id],
+        row,
+    )
+}
+
 /// Finds a repository by its full name.
 pub fn find(
     tx: &mut Tx<'_>,

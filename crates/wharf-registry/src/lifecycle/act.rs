@@ -1,0 +1,166 @@
+//! One step of carrying out a policy: looks at an image again, acts through the one delete path, and notes what was done,
+//! in one transaction.
+
+use serde_json::{Value, json};
+use wharf_lifecycle::{Action, Outcome};
+use wharf_store::meta::lifecycle;
+use wharf_store::meta::{Tx, events, in_use, manifests};
+use wharf_types::{Digest, Tag};
+
+use super::plan::Standing;
+use crate::images::{Fate, delete_digest, untag};
+use crate::repositories::stored;
+use crate::{ImageRef, RegistryError, Repository};
+
+/// What a plan wants done with one image.
+#[derive(Clone)]
+pub(super) struct Step {
+    pub(super) image: Standing,
+    pub(super) outcome: Outcome,
+    pub(super) rule: u64,
+}
+
+/// What was done with one image.
+#[derive(Debug)]
+pub(super) enum Done {
+    /// Deleted, with the referrers that went with it.
+    Expired { images: Vec<ImageRef>, referrers: Vec<ImageRef> },
+    /// Archived, with its referrers.
+    Archived { images: Vec<Digest> },
+    /// It lost these tags.
+    Untagged(Vec<ImageRef>),
+    /// It is not what it was when the policy was evaluated, or has come into use; the next run looks at it again.
+    Changed,
+    /// An index names it by now.
+    Held,
+}
+
+/// Does one step.
+pub(super) fn act(tx: &mut Tx<'_>, repository: &Repository, step: &Step) -> Result<Done, RegistryError> {
+    let (id, digest) = (repository.id, step.image.row.digest.as_str());
+    let same = lifecycle::find_image(tx, id, digest)?.as_ref() == Some(&step.image.row)
+        && lifecycle::tags_of(tx, id, digest)? == step.image.tags;
+    if !same || is_in_use(tx, repository, digest)? {
+        return Ok(Done::Changed);
+    }
+    let done = match &step.outcome {
+        Outcome::Act(Action::Expire) => expire(tx, repository, digest)?,
+        Outcome::Act(Action::Archive) => archive(tx, repository, digest)?,
+        Outcome::Untag(places) => remove_tags(tx, repository, step, places)?,
+        Outcome::Keep | Outcome::Blocked(..) => Done::Changed,
+    };
+    note(tx, repository, step, &done)?;
+    Ok(done)
+}
+
+/// Whether an image, an index that names it, or its subject runs.
+fn is_in_use(tx: &mut Tx<'_>, repository: &Repository, digest: &str) -> Result<bool, RegistryError> {
+    let (account, now) = (repository.name.registry.account, tx.now_micros());
+    let mut relatives = manifests::parents(tx, repository.id, digest)?;
+    relatives.extend(lifecycle::find_image(tx, repository.id, digest)?.and_then(|row| row.subject));
+    relatives.push(digest.to_owned());
+    for relative in relatives {
+        if !in_use::holders(tx, account.as_str(), &relative, now)?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn expire(tx: &mut Tx<'_>, repository: &Repository, digest: &str) -> Result<Done, RegistryError> {
+    match delete_digest(tx, repository, stored("digest", digest)?)? {
+        Fate::Removed(images) => {
+            let referrers = expire_referrers(tx, repository, digest)?;
+            Ok(Done::Expired { images, referrers })
+        }
+        Fate::Held(_) => Ok(Done::Held),
+        Fate::Absent | Fate::Mismatch => Ok(Done::Changed),
+    }
+}
+
+/// Deletes the referrers of an image that is gone, and theirs; what an index names or somebody runs stays.
+pub(super) fn expire_referrers(
+    tx: &mut Tx<'_>,
+    repository: &Repository,
+    subject: &str,
+) -> Result<Vec<ImageRef>, RegistryError> {
+    let mut gone = Vec::new();
+    let mut left = lifecycle::referrers(tx, repository.id, subject)?;
+    while let Some(referrer) = left.pop() {
+        if is_in_use(tx, repository, &referrer)? {
+            continue;
+        }
+        if let Fate::Removed(images) = delete_digest(tx, repository, stored("digest", &referrer)?)? {
+            gone.extend(images);
+            left.extend(lifecycle::referrers(tx, repository.id, &referrer)?);
+        }
+    }
+    Ok(gone)
+}
+
+fn archive(tx: &mut Tx<'_>, repository: &Repository, digest: &str) -> Result<Done, RegistryError> {
+    let now = tx.now_micros();
+    let mut images = Vec::new();
+    let mut left = vec![digest.to_owned()];
+    while let Some(digest) = left.pop() {
+        if manifests::archive(tx, repository.id, &digest, now)? {
+            images.push(stored("digest", &digest)?);
+            left.extend(lifecycle::referrers(tx, repository.id, &digest)?);
+        }
+    }
+    Ok(if images.is_empty() { Done::Changed } else { Done::Archived { images } })
+}
+
+fn remove_tags(
+    tx: &mut Tx<'_>,
+    repository: &Repository,
+    step: &Step,
+    places: &[usize],
+) -> Result<Done, RegistryError> {
+    let mut removed = Vec::new();
+    for place in places {
+        let tag: Tag = stored("tag", &step.image.tags[*place].0)?;
+        if let Fate::Removed(images) = untag(tx, repository, &tag)? {
+            removed.extend(images);
+        }
+    }
+    Ok(Done::Untagged(removed))
+}
+
+/// The events of what was done: ECR's own for every image, with the rule that decided.
+fn note(tx: &mut Tx<'_>, repository: &Repository, step: &Step, done: &Done) -> Result<(), RegistryError> {
+    let mut write = |kind: &str, mut detail: Value| -> Result<(), RegistryError> {
+        detail["result"] = json!("SUCCESS");
+        detail["repository-name"] = json!(repository.name.name.to_string());
+        detail["lifecycle-rule-priority"] = json!(step.rule);
+        let (account, region) = (&repository.name.registry.account, &repository.name.registry.region);
+        Ok(events::insert(tx, account.as_str(), region.as_str(), kind, &detail.to_string())?)
+    };
+    let deleted = |image: &ImageRef| {
+        let mut detail = json!({"action-type": "DELETE", "image-digest": image.digest.to_string()});
+        if let Some(tag) = &image.tag {
+            detail["image-tag"] = json!(tag.as_str());
+        }
+        detail
+    };
+    const IMAGE: &str = "ECR Image Action";
+    const REFERRER: &str = "ECR Referrer Action";
+    match done {
+        Done::Expired { images, referrers } => {
+            images.iter().try_for_each(|image| write(IMAGE, deleted(image)))?;
+            referrers.iter().try_for_each(|image| write(REFERRER, deleted(image)))
+        }
+        Done::Untagged(images) => images.iter().try_for_each(|image| write(IMAGE, deleted(image))),
+        Done::Archived { images } => images.iter().enumerate().try_for_each(|(place, digest)| {
+            let kind = if place == 0 { IMAGE } else { REFERRER };
+            write(
+                kind,
+                json!({
+                    "action-type": "UPDATE_STORAGE_CLASS", "target-storage-class": "ARCHIVE",
+                    "image-digest": digest.to_string()
+                }),
+            )
+        }),
+        Done::Changed | Done::Held => Ok(()),
+    }
+}

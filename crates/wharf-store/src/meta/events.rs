@@ -1,0 +1,66 @@
+//! What happened: an outbox, written in the transaction in which it happened.
+
+use super::{MetaError, Tx};
+
+/// An event as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventRow {
+    /// Grows with time.
+    pub id: i64,
+    /// Whose registry.
+    pub account: String,
+    /// Where.
+    pub region: String,
+    /// What kind, as EventBridge names it.
+    pub detail_type: String,
+    /// JSON object.
+    pub detail: String,
+    /// When.
+    pub created_at: i64,
+}
+
+/// Notes an event.
+pub fn insert(
+    tx: &mut Tx<'_>,
+    account: &str,
+    region: &str,
+    detail_type: &str,
+    detail: &str,
+) -> Result<(), MetaError> {
+    let now = tx.now_micros();
+    tx.execute(
+        "INSERT INTO events (account, region, detail_type, detail, created_at) VALUES ($1, $2, $3, $4, $5)",
+        &[&account, &region, &detail_type, &detail, &now],
+    )?;
+    Ok(())
+}
+
+/// Events after `after`, oldest first.
+pub fn page(tx: &mut Tx<'_>, after: i64, limit: usize) -> Result<Vec<EventRow>, MetaError> {
+    tx.query_all(
+        "SELECT id, account, region, detail_type, detail, created_at
+         FROM events
+         WHERE id > $1
+         ORDER BY id
+         LIMIT $2",
+        &[&after, &limit],
+        |row| {
+            Ok(EventRow {
+                id: row.get(0)?,
+                account: row.get(1)?,
+                region: row.get(2)?,
+                detail_type: row.get(3)?,
+                detail: row.get(4)?,
+                created_at: row.get(5)?,
+            })
+        },
+    )
+}
+
+/// Forgets some events that happened before `cutoff`; answers how many.
+pub fn drop_old(tx: &mut Tx<'_>, cutoff: i64, limit: usize) -> Result<u64, MetaError> {
+    tx.execute(
+        "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE created_at < $1 ORDER BY created_at LIMIT $2)",
+        &[&cutoff, &limit],
+    )
+}
