@@ -52,12 +52,12 @@ fn every_ecr_action_exists_and_every_callable_action_has_its_operation() {
 }
 
 #[test]
-fn what_issue_2_promises_is_built() {
+fn what_was_built_once_stays_built() {
     let built =
         |service: &Service| service.operations.iter().filter(|operation| operation.is_built()).count();
-    assert_eq!(built(service("ecr")), 25);
+    assert!(built(service("ecr")) >= 30);
     assert_eq!(built(service("kms")), 13);
-    assert_eq!(built(service("sts")), 1);
+    assert!(built(service("sts")) >= 1);
     assert_eq!(service("kms").operations.len(), 54);
 }
 
