@@ -351,7 +351,10 @@ async fn pulls_of_the_last_seconds_count() {
     house.registry.note_pull(&at, &pulled);
     let report = run(&house, &at).await;
     assert_eq!((report.archived, report.expired), (1, 0));
-    assert_eq!(house.registry.get_manifest(&at, &"v1".parse().unwrap(), &[]).await.unwrap().digest, pushed[0]);
+    assert_eq!(
+        house.registry.get_manifest(&at, &"v1".parse().unwrap(), &[]).await.unwrap().digest,
+        pushed[0]
+    );
     let archived = house.registry.get_manifest(&at, &"v2".parse().unwrap(), &[]).await.unwrap_err();
     assert!(matches!(archived, RegistryError::ManifestUnknown), "{archived}");
 }
