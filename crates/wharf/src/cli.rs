@@ -99,6 +99,9 @@ Examples:
     /// Explain request signatures
     #[command(subcommand)]
     Sigv4(Sigv4Action),
+    /// Try out policies
+    #[command(subcommand)]
+    Policy(PolicyAction),
     /// Print the table of API operations as Markdown
     Operations,
     /// Print where the `spec` and `ecr` dialects differ as Markdown
@@ -212,6 +215,26 @@ CASES.jsonl has one request per line: {\"name\",\"now\",\"service\",\"region\",\
         #[arg(long, value_name = "KEYS.json")]
         keys: PathBuf,
         /// File of requests
+        #[arg(value_name = "CASES.jsonl")]
+        cases: PathBuf,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// `wharf policy …`
+#[derive(Debug, Subcommand)]
+pub enum PolicyAction {
+    /// Decide the cases of a file and print those that differ from what they expect
+    #[command(after_help = "\
+CASES.jsonl has one case per line: {\"name\",\"request\":{\"principal\",\"action\",\"resource\",\"resourceAccount\",
+\"context\"},\"identityPolicies\",\"resourcePolicy\",\"resourcePolicyType\"?,\"permissionBoundaries\",\"sessionPolicy\",
+\"expected\"}. A principal is the ARN of a user, session or root, a service's name, or null for the anonymous; expected
+is Allowed, ImplicitlyDenied, ExplicitlyDenied, or invalid for a document that is refused. The evaluator is the
+server's; neither server nor data directory is needed. Exit status: 0 as expected, 1 some differ, 2 unreadable.")]
+    Test {
+        /// File of cases; - is standard input
         #[arg(value_name = "CASES.jsonl")]
         cases: PathBuf,
         /// How to print.

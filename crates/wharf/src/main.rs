@@ -7,6 +7,7 @@ mod command;
 mod control;
 mod logging;
 mod ops;
+mod policy;
 mod serve;
 mod settings;
 mod sigv4;
@@ -20,7 +21,10 @@ use clap::Parser as _;
 use serde_json::Value;
 
 use admin::{AdminRequest, Text};
-use cli::{AccountAction, Action, Cli, KeyAction, KeyRingAction, Output, Place, Sigv4Action, TokenAction};
+use cli::{
+    AccountAction, Action, Cli, KeyAction, KeyRingAction, Output, Place, PolicyAction, Sigv4Action,
+    TokenAction,
+};
 use command::Bar;
 use settings::{Layers, Origin, Setting, Settings, SettingsError};
 
@@ -66,6 +70,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Action::Sigv4(Sigv4Action::Verify { keys, cases, output }) => {
             return sigv4::verify(&keys, &cases, output.json);
         }
+        Action::Policy(PolicyAction::Test { cases, output }) => return policy::test(&cases, output.json),
         Action::Operations => return say(&wharf_http::aws::operations_markdown()),
         Action::Dialect => return say(&app::dialect_markdown()),
         Action::Version => return say(concat!("wharf ", env!("CARGO_PKG_VERSION"))),
@@ -137,6 +142,7 @@ fn request(action: Action) -> anyhow::Result<(AdminRequest, bool)> {
         Action::Serve(_)
         | Action::Config { .. }
         | Action::Sigv4(_)
+        | Action::Policy(_)
         | Action::Operations
         | Action::Dialect
         | Action::Version => anyhow::bail!("not a command for the data directory's owner"),

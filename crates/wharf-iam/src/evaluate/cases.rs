@@ -204,6 +204,9 @@ fn context(members: &serde_json::Map<String, Value>) -> Result<Context<'_>, Case
 
 /// Who an ARN names. A session's role is what the context says, since its own ARN has no path.
 fn identity_of(arn: &str, context: &Context<'_>) -> Option<Identity> {
+    if let Ok(account) = arn.parse() {
+        return Some(Identity::root(account, ""));
+    }
     let ["arn", partition, service, _, account, resource] = *arn.splitn(6, ':').collect::<Vec<_>>() else {
         return None;
     };

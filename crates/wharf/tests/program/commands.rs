@@ -126,3 +126,26 @@ fn signatures_are_explained_and_refusals_fail() {
     assert_eq!(stderr.matches("missing field").count(), 1, "told once: {stderr}");
     assert_eq!(verify("missing.jsonl").0, 1);
 }
+
+#[test]
+fn decision_cases_need_no_server_and_differences_fail() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let published = include_str!("../../../wharf-iam/tests/data/cases.jsonl");
+    let test = |name: &str, cases: &str| {
+        std::fs::write(path(name), cases).unwrap();
+        outcome(&mut wharf(&data, &["policy", "test", &path(name)]))
+    };
+    let (code, stdout, stderr) = test("good.jsonl", published);
+    assert_eq!((code, &*stdout), (0, "80 passed, 0 failed\n"), "{stderr}");
+    let (code, stdout, _) =
+        test("wrong.jsonl", &published.replacen("\"Allowed\"", "\"ExplicitlyDenied\"", 1));
+    assert_eq!((code, stdout.lines().count()), (1, 2), "{stdout}");
+    assert!(stdout.ends_with("79 passed, 1 failed\n"), "{stdout}");
+    let (code, _, stderr) = test("broken.jsonl", &format!("{published}{{\n"));
+    assert_eq!(code, 2);
+    assert!(stderr.contains("broken.jsonl, line 81"), "{stderr}");
+    assert_eq!(outcome(&mut wharf(&data, &["policy", "test", &path("missing.jsonl")])).0, 2);
+    assert!(!data.exists(), "no data directory is made");
+}

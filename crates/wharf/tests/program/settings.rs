@@ -46,9 +46,10 @@ fn effective_settings_are_shown_with_their_origin() {
 fn every_command_explains_itself() {
     let parent = tempfile::tempdir().unwrap();
     let data = parent.path().join("data");
-    for command in
-        ["serve", "account", "key", "token", "gc", "scrub", "undelete", "key-ring", "config", "sigv4"]
-    {
+    for command in [
+        "serve", "account", "key", "token", "gc", "scrub", "undelete", "key-ring", "config", "sigv4",
+        "policy",
+    ] {
         let help = succeeds(&mut wharf(&data, &[command, "--help"]));
         assert!(help.contains("Usage: wharf"), "{command}: {help}");
     }
