@@ -8,6 +8,7 @@ mod download;
 mod ecr;
 pub mod faces;
 pub mod host;
+mod iam;
 mod kms;
 pub mod metrics;
 pub mod oci;

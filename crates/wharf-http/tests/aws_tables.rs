@@ -7,6 +7,9 @@ use wharf_http::aws::{Service, operations_markdown, tables};
 /// The operations of the model `ecr/2015-09-21`, one per line.
 const ECR_MODEL: &str = include_str!("fixtures/ecr-operations.txt");
 
+/// The operations of the model `iam/2010-05-08`, one per line.
+const IAM_MODEL: &str = include_str!("fixtures/iam-operations.txt");
+
 fn service(name: &str) -> &'static Service {
     tables().iter().copied().find(|service| service.name == name).unwrap()
 }
@@ -31,6 +34,20 @@ fn ecr_s_table_is_the_model() {
     assert_eq!(table, model);
     assert_eq!(model.len(), 62);
     assert!(service("ecr").complete);
+}
+
+#[test]
+fn iam_s_table_is_the_model() {
+    let model: Vec<&str> = IAM_MODEL.lines().collect();
+    let table: Vec<&str> = service("iam").operations.iter().map(|operation| operation.name).collect();
+    assert_eq!(table, model);
+    for operation in service("iam").operations {
+        assert_eq!(
+            operation.actions[0],
+            format!("iam:{}", operation.name),
+            "each has an action of its name first"
+        );
+    }
 }
 
 #[test]
@@ -83,5 +100,5 @@ fn the_readme_s_table_names_every_operation_of_ecr_and_what_is_built_of_the_othe
     }
     assert!(table.contains("| ecr | `ListImageReferrers` | `ecr:BatchGetImage` | yes |"), "{table}");
     assert!(table.contains("| ecr | `StartImageScan` | `ecr:StartImageScan` | not yet |"));
-    assert!(table.contains("| iam | all | | not yet |"));
+    assert!(table.contains("| iam | `CreateUser` | `iam:CreateUser`, `iam:TagUser` | yes |"), "{table}");
 }

@@ -1,5 +1,7 @@
 //! Reading an operation's input: types, then the model's constraints, each with the service's own text.
 //!
+//! A query service's form is the same structure, all of whose values are texts: `Tags.member.1.Key=k`.
+//!
 //! Wrong JSON types are `SerializationException`; a constraint that is not met names the member by its path
 //! (`imageIds.1.member.imageTag`). `null` is the same as absent; members nobody asks for are ignored.
 
@@ -107,6 +109,8 @@ pub struct Input {
     members: Map<String, Value>,
     style: Style,
     path: String,
+    /// Whether it came as a form, so that numbers and booleans are texts and an empty text may be an empty list.
+    is_form: bool,
 }
 
 impl Input {
@@ -126,12 +130,21 @@ impl Input {
                 }
             }
         };
-        Ok(Self::from_members(members))
+        Ok(Self { members, style: Style::InvalidParameter, path: String::new(), is_form: false })
     }
 
-    /// Takes members that are parsed already.
-    pub fn from_members(members: Map<String, Value>) -> Self {
-        Self { members, style: Style::InvalidParameter, path: String::new() }
+    /// Reads the members of a query service's form, as [`read_form`](super::query::read_form) gives them.
+    ///
+    /// # Errors
+    /// [`AwsError::Serialization`] when a name is both a value and a structure, or nested too deeply.
+    pub fn from_form(members: Map<String, Value>) -> Result<Self, AwsError> {
+        let members = super::query::nest(members)?;
+        Ok(Self { members, style: Style::Validation, path: String::new(), is_form: true })
+    }
+
+    /// The members of a structure inside.
+    fn inside(&self, members: Map<String, Value>, path: String) -> Self {
+        Self { members, style: self.style, path: format!("{path}."), is_form: self.is_form }
     }
 
     /// Chooses how constraints are worded; `InvalidParameter` unless told.
@@ -179,6 +192,7 @@ impl Input {
         let Some(value) = self.take(name) else { return Ok(None) };
         let number = match &value {
             Value::Number(number) => number.as_i64().or_else(|| whole(number.as_f64()?)),
+            Value::String(text) if self.is_form => text.parse().ok(),
             _ => None,
         };
         let Some(number) = number else { return Err(unexpected(&value, "Integer")) };
@@ -203,6 +217,10 @@ impl Input {
         match self.take(name) {
             None => Ok(None),
             Some(Value::Bool(value)) => Ok(Some(value)),
+            Some(Value::String(text)) if self.is_form && text.eq_ignore_ascii_case("true") => Ok(Some(true)),
+            Some(Value::String(text)) if self.is_form && text.eq_ignore_ascii_case("false") => {
+                Ok(Some(false))
+            }
             Some(other) => Err(unexpected(&other, "Boolean")),
         }
     }
@@ -247,9 +265,7 @@ impl Input {
     pub fn structure(&mut self, name: &str) -> Result<Option<Input>, AwsError> {
         match self.take(name) {
             None => Ok(None),
-            Some(Value::Object(members)) => {
-                Ok(Some(Input { members, style: self.style, path: format!("{}.", self.path_of(name)) }))
-            }
+            Some(Value::Object(members)) => Ok(Some(self.inside(members, self.path_of(name)))),
             Some(other) => Err(unexpected(&other, "structure")),
         }
     }
@@ -270,7 +286,7 @@ impl Input {
                 Value::Null => return Err(self.violated(&path, "null", &Violation::Null)),
                 other => return Err(unexpected(&other, "structure")),
             };
-            items.push(read(&mut Input { members, style: self.style, path: format!("{path}.") })?);
+            items.push(read(&mut self.inside(members, path))?);
         }
         Ok(Some(items))
     }
@@ -298,6 +314,7 @@ impl Input {
         let values = match self.take(name) {
             None => return Ok(None),
             Some(Value::Array(values)) => values,
+            Some(Value::String(text)) if self.is_form && text.is_empty() => Vec::new(),
             Some(other) => return Err(unexpected(&other, "list")),
         };
         let violation = if values.len() < *count.start() {
@@ -335,11 +352,18 @@ impl Input {
     }
 
     fn path_of(&self, name: &str) -> String {
-        format!("{}{name}", self.path)
+        let mut path = format!("{}{name}", self.path);
+        if self.is_form
+            && let Some(first) = path.get_mut(self.path.len()..=self.path.len())
+        {
+            // Query services name members in errors by their names in Java.
+            first.make_ascii_lowercase();
+        }
+        path
     }
 
     fn path_of_item(&self, name: &str, position: usize) -> String {
-        format!("{}{name}.{}.member", self.path, position + 1)
+        format!("{}.{}.member", self.path_of(name), position + 1)
     }
 }
 

@@ -13,4 +13,5 @@ pub use error::{AwsError, Vocabulary, WireError};
 pub use input::{Input, Pattern, Style, Text};
 pub use operation::{Answer, Call, Operation, Service, Target, operations_markdown, tables};
 pub use protocol::handle;
+pub use query::Xml;
 pub use request::AwsRequest;

@@ -13,7 +13,7 @@ use wharf_types::{RegistryRef, RepositoryRef};
 
 use super::{AwsError, AwsRequest, Input, Vocabulary};
 use crate::metrics::Face;
-use crate::{ecr, kms, sts};
+use crate::{ecr, iam, kms, sts};
 
 /// Bytes of an ordinary operation's body.
 const BODY_LIMIT: usize = 1 << 20;
@@ -203,19 +203,8 @@ static SECRETS_MANAGER: Service = Service {
     complete: false,
 };
 
-static IAM: Service = Service {
-    name: "iam",
-    event_source: "iam.amazonaws.com",
-    target_prefix: None,
-    version: Some("2010-05-08"),
-    vocabulary: Vocabulary::Query { namespace: "https://iam.amazonaws.com/doc/2010-05-08/" },
-    face: Face::Query,
-    operations: &[],
-    complete: false,
-};
-
 static SERVICES: [&Service; 6] =
-    [&ecr::SERVICE, &sts::SERVICE, &kms::SERVICE, &ECR_PUBLIC, &SECRETS_MANAGER, &IAM];
+    [&ecr::SERVICE, &iam::SERVICE, &sts::SERVICE, &kms::SERVICE, &ECR_PUBLIC, &SECRETS_MANAGER];
 
 /// Every service with its table.
 pub fn tables() -> &'static [&'static Service] {

@@ -153,8 +153,7 @@ where
     let operation = service.find(name).ok_or_else(|| service.unknown(name));
     notes.operation = operation.as_ref().map_or("unknown", |operation| operation.name);
     let verified = verify_buffered(faces, parts, body, service.name).await?;
-    serve(faces, parts, peer, notes, service, operation, verified, move |_| Ok(Input::from_members(members)))
-        .await
+    serve(faces, parts, peer, notes, service, operation, verified, move |_| Input::from_form(members)).await
 }
 
 /// Serves an operation, or its error, to a caller who is authenticated.
@@ -196,6 +195,7 @@ async fn serve(
         tokio::task::spawn_blocking(move || read(&bytes)).await.map_err(|_| AwsError::ShuttingDown)??
     };
     let result = operation.serve(&request, input).await;
+    request.registry().note_key_use(&request.caller.identity.access_key_id, service.name, &request.region);
     notes.needs = request.needs.into_inner().unwrap_or_default();
     drop(body);
     result
@@ -240,6 +240,9 @@ fn success(notes: &Notes, answer: Answer, request_id: &str) -> Response<Body> {
         (Answer::Json(value), _) => respond(StatusCode::OK, JSON, value.to_string().into_bytes()),
         (Answer::Xml(result), Vocabulary::Query { namespace }) => {
             respond(StatusCode::OK, XML, query::xml_response(notes.operation, namespace, &result, request_id))
+        }
+        (Answer::Empty, Vocabulary::Query { namespace }) => {
+            respond(StatusCode::OK, XML, query::xml_empty_response(notes.operation, namespace, request_id))
         }
         (Answer::Xml(_) | Answer::Empty, _) => respond(StatusCode::OK, JSON, Vec::new()),
     }

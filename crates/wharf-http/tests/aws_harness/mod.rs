@@ -1,5 +1,7 @@
 //! A whole server on loopback, and clients that sign.
 
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 

@@ -4,9 +4,10 @@ use wharf_iam::decision::{Identity, IdentityKind};
 use wharf_store::meta::Tx;
 use wharf_store::meta::accounts;
 use wharf_store::meta::iam::keys::{self, KeyInfoRow};
+use wharf_store::meta::iam::tags;
 use wharf_types::{AccountId, Timestamp};
 
-use super::{IamError, PrincipalKind, PrincipalRef};
+use super::{IamError, Principal, PrincipalKind, PrincipalRef};
 use crate::{Authorized, NewAccessKey, Page, PageRequest, Registry, RegistryError};
 
 /// Access keys of one user (IAM quota).
@@ -146,21 +147,32 @@ impl Registry {
         Ok(KeyRef { account, id: id.to_owned(), owner })
     }
 
-    /// When an account was made: the age of its root user.
+    /// A user, or the root user, which has no row: it is as old as its account.
     ///
     /// # Errors
-    /// When the metadata fails, or there is no such account.
-    pub async fn account_created_at(&self, account: AccountId) -> Result<Timestamp, RegistryError> {
-        let created = self
-            .inner
+    /// `NoSuchEntity`.
+    pub async fn user_or_root(&self, of: &Authorized<KeyOwner>) -> Result<Principal, RegistryError> {
+        let owner = of.target().clone();
+        self.inner
             .meta
-            .read(move |tx| {
-                tx.query_one("SELECT created_at FROM accounts WHERE id = $1", &[&account.as_str()], |row| {
-                    row.get(0)
-                })
+            .read(move |tx| match &owner {
+                KeyOwner::User(user) => {
+                    let row = user.hold(tx)?;
+                    let tags = tags::list(tx, &row.id)?;
+                    Ok(Principal::of(row, tags))
+                }
+                KeyOwner::Root(account) => Ok(Principal {
+                    kind: PrincipalKind::User,
+                    id: account.to_string(),
+                    name: ROOT.to_owned(),
+                    path: "/".to_owned(),
+                    arn: owner.arn(),
+                    boundary: None,
+                    tags: Vec::new(),
+                    created_at: accounts::created_at(tx, *account)?,
+                }),
             })
-            .await?;
-        Ok(Timestamp::from_micros(created))
+            .await
     }
 
     /// Makes an access key; its secret is answered this once.

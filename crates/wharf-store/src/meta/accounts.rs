@@ -38,6 +38,13 @@ pub fn account_exists(tx: &mut Tx<'_>, account: AccountId) -> Result<bool, MetaE
     Ok(found.is_some())
 }
 
+/// When an account was made. Fails with `MetaError::Missing` without it.
+pub fn created_at(tx: &mut Tx<'_>, account: AccountId) -> Result<Timestamp, MetaError> {
+    tx.query_one("SELECT created_at FROM accounts WHERE id = $1", &[&account.as_str()], |row| {
+        Ok(Timestamp::from_micros(row.get(0)?))
+    })
+}
+
 /// Adds an account. Fails with a unique violation if it exists.
 pub fn insert_account(tx: &mut Tx<'_>, account: AccountId, now: Timestamp) -> Result<(), MetaError> {
     tx.execute(

@@ -1,0 +1,31 @@
+//! IAM's query API: users, groups, roles, their access keys and policies.
+
+mod answers;
+mod attached;
+mod family;
+mod groups;
+mod inline;
+mod instance_profiles;
+mod keys;
+mod needs;
+mod operations;
+mod parameters;
+mod policies;
+mod tags;
+mod users;
+mod versions;
+
+use crate::aws::{Service, Vocabulary};
+use crate::metrics::Face;
+
+/// The service.
+pub(crate) static SERVICE: Service = Service {
+    name: "iam",
+    event_source: "iam.amazonaws.com",
+    target_prefix: None,
+    version: Some("2010-05-08"),
+    vocabulary: Vocabulary::Query { namespace: "https://iam.amazonaws.com/doc/2010-05-08/" },
+    face: Face::Query,
+    operations: operations::OPERATIONS,
+    complete: true,
+};
