@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use bytes::Bytes;
-use futures_util::StreamExt;
 use wharf_store::meta::blobs::{self, Kept, NewBlob};
 use wharf_store::meta::objects::Content;
 use wharf_store::meta::uploads;
@@ -15,7 +13,7 @@ use wharf_types::{ByteRange, Digest, RepositoryRef, UploadId};
 
 use super::active::Finishing;
 use super::session::{Dirt, Session, Sink};
-use super::{BodyStream, SMALL};
+use super::{BodyStream, Found};
 use crate::repositories::hold_repository;
 use crate::{Authorized, BlobInfo, Dialect, Registry, RegistryError, Repository};
 
@@ -71,7 +69,7 @@ impl Registry {
     ) -> Result<BlobInfo, RegistryError> {
         let repository = self.repository(at).await?;
         let claim = self.inner.uploads.claim(id).await?;
-        let row = match self.find_upload(&repository, id) {
+        let found = match self.find_upload(&repository, id) {
             Err(RegistryError::UploadNotFound(text)) => {
                 return self
                     .finished_before(&repository, id, expected)?
@@ -79,12 +77,12 @@ impl Registry {
             }
             found => found?,
         };
-        if rules == Parts::LayerParts && row.progress.parts == 0 {
+        if rules == Parts::LayerParts && found.row.progress.parts == 0 {
             return Err(RegistryError::EmptyUpload);
         }
-        self.check_start(&repository, &row, chunk.map(|chunk| chunk.first))?;
+        self.check_start(&repository, &found.row, chunk.map(|chunk| chunk.first))?;
         self.refuse_when_full().await?;
-        let mut session = Session::resume(self, repository, row, claim).await?;
+        let mut session = Session::resume(self, repository, found, claim).await?;
         let length = match body {
             Some(body) => session.receive(body, chunk.map(|chunk| chunk.length())).await?,
             None => 0,
@@ -123,70 +121,18 @@ impl Registry {
         &self,
         at: &Authorized<RepositoryRef>,
         expected: Digest,
-        mut body: BodyStream,
+        body: BodyStream,
     ) -> Result<BlobInfo, RegistryError> {
         let repository = self.repository(at).await?;
         self.refuse_when_full().await?;
-        let mut head = Vec::new();
-        let more = loop {
-            match body.next().await {
-                None => break None,
-                Some(Err(error)) => return Err(RegistryError::BodyBroken(error.message)),
-                Some(Ok(chunk)) if head.len() + chunk.len() <= SMALL => head.extend_from_slice(&chunk),
-                Some(Ok(chunk)) => break Some(chunk),
-            }
-        };
-        let Some(more) = more else { return self.put_small(repository, expected, head).await };
-        let (row, keys) = self.begin_upload(&repository).await?;
-        let claim = self.inner.uploads.claim(row.id).await?;
-        let mut session = Session::fresh(self, repository, row, keys, claim);
-        session.take(&Bytes::from(head)).await?;
-        session.take(&more).await?;
+        let id = UploadId::random();
+        let claim = self.inner.uploads.claim(id).await?;
+        let expires_at = self.inner.clock.now().plus(self.inner.options.upload_lifetime).as_micros();
+        let found = Found::unwritten(id, repository.id, expires_at);
+        let mut session = Session::whole(self, repository, found, claim).await?;
+        self.inner.stats.uploads_started.fetch_add(1, Relaxed);
         session.receive(body, None).await?;
         self.complete(session, &[expected]).await
-    }
-
-    /// Keeps content that arrived whole and needs no upload: one transaction, no file.
-    async fn put_small(
-        &self,
-        repository: Arc<Repository>,
-        expected: Digest,
-        content: Vec<u8>,
-    ) -> Result<BlobInfo, RegistryError> {
-        if content.len() as u64 > self.inner.options.limits.blob {
-            return Err(RegistryError::TooLarge { what: "blob", limit: self.inner.options.limits.blob });
-        }
-        let actual = Digest::of(expected.algorithm(), &content);
-        if actual != expected {
-            return Err(RegistryError::InvalidLayer { expected, actual });
-        }
-        let fresh = self.inner.keys.content_keys(&self.inner.meta, &repository.domain).await?;
-        let object = ObjectId::random();
-        let size = content.len() as u64;
-        let content = seal_inline(object, fresh.keys.as_ref(), expected, content)?;
-        let new = NewBlob {
-            repository_id: repository.id,
-            domain_id: repository.domain.id,
-            object,
-            keys: fresh.wrapped,
-            has_row: false,
-            content,
-            now: self.inner.clock.now().as_micros(),
-        };
-        let kept = self
-            .inner
-            .meta
-            .write(move |tx| {
-                hold_repository(tx, &repository)?;
-                blobs::keep(tx, &new).map_err(RegistryError::from)
-            })
-            .await?;
-        self.inner.stats.bytes_in.fetch_add(size, Relaxed);
-        self.inner.stats.uploads_finished.fetch_add(1, Relaxed);
-        match kept {
-            Kept::Linked { already, .. } => Ok(BlobInfo { digest: expected, size, already_existed: already }),
-            Kept::Lost => Err(RegistryError::Internal("inline content was lost".into())),
-        }
     }
 
     /// Checks the content, makes it durable, and links it.
@@ -251,12 +197,14 @@ impl Registry {
         content: Content,
     ) -> Result<(bool, bool), RegistryError> {
         let (row, repository) = (session.row.clone(), Arc::clone(&session.repository));
+        // Content that came with the first request needs no upload: one transaction, no file.
+        let has_row = !session.unwritten;
         let new = NewBlob {
             repository_id: repository.id,
             domain_id: repository.domain.id,
             object: row.object,
-            keys: None,
-            has_row: true,
+            keys: if has_row { None } else { row.keys.clone() },
+            has_row,
             content,
             now: self.inner.clock.now().as_micros(),
         };
@@ -265,7 +213,7 @@ impl Registry {
             .write(move |tx| {
                 let lost = || RegistryError::UploadNotFound(row.id.to_string());
                 hold_repository(tx, &repository)?;
-                if !uploads::take(tx, &row)? {
+                if has_row && !uploads::take(tx, &row)? {
                     return Err(lost());
                 }
                 match blobs::keep(tx, &new)? {

@@ -14,17 +14,18 @@ mod session;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
-use wharf_store::meta::uploads::{self, NewUpload, Progress, UploadRow};
+use wharf_store::meta::uploads::{self, Progress, UploadRow};
 use wharf_store::object::ObjectId;
 use wharf_store::object::sealed::WriteError;
-use wharf_store::seal::ContentKeys;
 use wharf_types::{ByteRange, RepositoryRef, UploadId};
 
 pub(crate) use self::active::ActiveUploads;
 pub use self::mount::MountOutcome;
+use self::active::Unwritten;
 use self::session::Session;
 use crate::{Authorized, Registry, RegistryError, Repository};
 
@@ -32,6 +33,8 @@ use crate::{Authorized, Registry, RegistryError, Repository};
 pub(crate) const SMALL: usize = 64 * 1024;
 /// A part that is not the last must have this many bytes (ECR: 5 MiB).
 const SMALLEST_PART: u64 = 5 << 20;
+/// Longest pause between two attempts to write the row of an upload.
+const LONGEST_DELAY: Duration = Duration::from_secs(60);
 /// What `InitiateLayerUpload` answers as `partSize`.
 const PART_SIZE: u64 = 10 << 20;
 
@@ -65,50 +68,78 @@ pub struct UploadProgress {
 }
 
 impl Registry {
-    /// Begins an upload.
+    /// Begins an upload. It has no row before its first byte, or for a moment: most are finished by then, and cost one
+    /// transaction instead of two. Nothing has been promised yet.
     ///
     /// # Errors
     /// `RepositoryNotFound`; `StorageFull`; `Kms` when the repository's key may not be used.
     pub async fn start_upload(&self, at: &Authorized<RepositoryRef>) -> Result<Upload, RegistryError> {
         let repository = self.repository(at).await?;
-        let (row, _) = self.begin_upload(&repository).await?;
-        Ok(Upload { id: row.id, received: 0, part_size: PART_SIZE })
-    }
-
-    /// Commits the rows of a new upload and of its object, before the first byte.
-    async fn begin_upload(
-        &self,
-        repository: &Arc<Repository>,
-    ) -> Result<(UploadRow, Option<Arc<ContentKeys>>), RegistryError> {
         self.refuse_when_full().await?;
-        let keys = self.inner.keys.content_keys(&self.inner.meta, &repository.domain).await?;
-        let now = self.inner.clock.now();
-        let new = NewUpload {
-            id: UploadId::random(),
-            repository_id: repository.id,
-            domain_id: repository.domain.id,
-            object: ObjectId::random(),
-            keys: keys.wrapped,
-            now: now.as_micros(),
-            expires_at: now.plus(self.inner.options.upload_lifetime).as_micros(),
-        };
-        let row = UploadRow {
-            id: new.id,
-            repository_id: new.repository_id,
-            object: new.object,
-            keys: new.keys.clone(),
-            progress: Progress { received: 0, parts: 0, last_part: 0, short_part: false },
-            generation: 0,
-            state: None,
-            expires_at: new.expires_at,
-        };
-        // Relaxed: a session without bytes is no promise, and whatever follows in it is synced with it.
-        let started = self.inner.meta.write_relaxed(move |tx| uploads::start(tx, &new)).await;
-        if !started.map_err(RegistryError::from)? {
-            return Err(RegistryError::RepositoryNotFound(repository.name.clone()));
+        self.inner.keys.check_domain(&repository.domain)?;
+        let id = UploadId::random();
+        let expires_at = self.inner.clock.now().plus(self.inner.options.upload_lifetime).as_micros();
+        let upload = Unwritten { repository_id: repository.id, expires_at, tried: false };
+        if self.inner.uploads.begin(id, upload) && !self.inner.options.upload_delay.is_zero() {
+            self.record_later(repository, id);
+        } else {
+            let claim = self.inner.uploads.claim(id).await?;
+            let found = Found::unwritten(id, repository.id, expires_at);
+            Session::resume(self, repository, found, claim).await?.record().await?;
         }
         self.inner.stats.uploads_started.fetch_add(1, Relaxed);
-        Ok((row, keys.keys.map(Arc::new)))
+        Ok(Upload { id, received: 0, part_size: PART_SIZE })
+    }
+
+    /// Gives an upload its row if it is not over soon, and at shut-down.
+    fn record_later(&self, repository: Arc<Repository>, id: UploadId) {
+        let registry = self.clone();
+        self.inner.tasks.spawn(async move {
+            let mut delay = registry.inner.options.upload_delay;
+            loop {
+                let stopping = tokio::select! {
+                    () = tokio::time::sleep(delay) => false,
+                    () = registry.inner.stop.cancelled() => true,
+                };
+                match registry.record_unwritten(&repository, id).await {
+                    Ok(true) => return,
+                    Ok(false) => {}
+                    Err(error) => tracing::debug!(%error, upload.id = %id, "an upload has no row yet"),
+                }
+                if stopping {
+                    return;
+                }
+                delay = (delay * 2).min(LONGEST_DELAY);
+            }
+        });
+    }
+
+    /// Writes the row of an upload that has none. Answers whether there is nothing left to do.
+    async fn record_unwritten(
+        &self,
+        repository: &Arc<Repository>,
+        id: UploadId,
+    ) -> Result<bool, RegistryError> {
+        if self.inner.uploads.unwritten(id).is_none() {
+            return Ok(true);
+        }
+        let Some(claim) = self.inner.uploads.try_claim(id) else { return Ok(false) };
+        // A request that comes now waits.
+        claim.cleans_up();
+        let recorded = match self.find_upload(repository, id) {
+            Ok(found) if found.unwritten => {
+                Session::resume(self, Arc::clone(repository), found, claim).await?.record().await
+            }
+            found => found.map(drop),
+        };
+        match recorded {
+            // It has expired, or its repository is gone.
+            Err(RegistryError::UploadNotFound(_) | RegistryError::RepositoryNotFound(_)) => {
+                self.inner.uploads.forget_unwritten(id);
+                Ok(true)
+            }
+            recorded => recorded.map(|()| true),
+        }
     }
 
     /// Adds a chunk. Its bytes are durable when this returns.
@@ -125,10 +156,10 @@ impl Registry {
     ) -> Result<UploadProgress, RegistryError> {
         let repository = self.repository(at).await?;
         let claim = self.inner.uploads.claim(id).await?;
-        let row = self.find_upload(&repository, id)?;
-        self.check_start(&repository, &row, chunk.map(|chunk| chunk.first))?;
+        let found = self.find_upload(&repository, id)?;
+        self.check_start(&repository, &found.row, chunk.map(|chunk| chunk.first))?;
         self.refuse_when_full().await?;
-        let mut session = Session::resume(self, repository, row, claim).await?;
+        let mut session = Session::resume(self, repository, found, claim).await?;
         let length = session.receive(body, chunk.map(|chunk| chunk.length())).await?;
         session.acknowledge(length).await
     }
@@ -151,11 +182,12 @@ impl Registry {
             return Err(RegistryError::TooLarge { what: "layer part", limit: limits.part });
         }
         let claim = self.inner.uploads.claim(id).await?;
-        let row = self.find_upload(&repository, id)?;
+        let found = self.find_upload(&repository, id)?;
+        let row = &found.row;
         if last.checked_sub(first).and_then(|span| span.checked_add(1)) != Some(part.len() as u64) {
-            return Err(out_of_order(&repository, &row));
+            return Err(out_of_order(&repository, row));
         }
-        self.check_start(&repository, &row, Some(first))?;
+        self.check_start(&repository, row, Some(first))?;
         if row.progress.parts >= limits.parts {
             return Err(RegistryError::LimitExceeded(format!(
                 "The layer already has the maximum number of parts ({})",
@@ -163,7 +195,7 @@ impl Registry {
             )));
         }
         self.refuse_when_full().await?;
-        let mut session = Session::resume(self, repository, row, claim).await?;
+        let mut session = Session::resume(self, repository, found, claim).await?;
         let length = session.receive(stream::iter([Ok(part)]).boxed(), None).await?;
         session.acknowledge(length).await
     }
@@ -178,8 +210,8 @@ impl Registry {
         id: UploadId,
     ) -> Result<UploadProgress, RegistryError> {
         let repository = self.repository(at).await?;
-        let row = self.find_upload(&repository, id)?;
-        Ok(UploadProgress { received: row.progress.received })
+        let found = self.find_upload(&repository, id)?;
+        Ok(UploadProgress { received: found.row.progress.received })
     }
 
     /// Gives an upload up. Its bytes go with the next collection.
@@ -193,7 +225,10 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         let repository = self.repository(at).await?;
         let _claim = self.inner.uploads.claim(id).await?;
-        self.find_upload(&repository, id)?;
+        if self.find_upload(&repository, id)?.unwritten {
+            self.inner.uploads.forget_unwritten(id);
+            return Ok(());
+        }
         let repository_id = repository.id;
         let object = self
             .inner
@@ -226,13 +261,32 @@ impl Registry {
     }
 
     /// The upload, unless it is another repository's or has expired.
-    fn find_upload(&self, repository: &Repository, id: UploadId) -> Result<UploadRow, RegistryError> {
-        let found = self.inner.meta.read_now(|tx| uploads::find(tx, repository.id, id));
+    fn find_upload(&self, repository: &Repository, id: UploadId) -> Result<Found, RegistryError> {
+        let lost = || RegistryError::UploadNotFound(id.to_string());
         let now = self.inner.clock.now().as_micros();
-        found
-            .map_err(RegistryError::from)?
-            .filter(|row| row.expires_at > now)
-            .ok_or_else(|| RegistryError::UploadNotFound(id.to_string()))
+        let unwritten = self.inner.uploads.unwritten(id);
+        if let Some(upload) = unwritten
+            && (upload.repository_id != repository.id || upload.expires_at <= now)
+        {
+            return Err(lost());
+        }
+        let row = match unwritten {
+            Some(Unwritten { tried: false, .. }) => None,
+            _ => self
+                .inner
+                .meta
+                .read_now(|tx| uploads::find(tx, repository.id, id))
+                .map_err(RegistryError::from)?,
+        };
+        match (row, unwritten) {
+            (Some(row), _) => {
+                self.inner.uploads.forget_unwritten(id);
+                Some(Found { row, unwritten: false }).filter(|found| found.row.expires_at > now)
+            }
+            (None, Some(upload)) => Some(Found::unwritten(id, repository.id, upload.expires_at)),
+            (None, None) => None,
+        }
+        .ok_or_else(lost)
     }
 
     fn check_start(
@@ -258,6 +312,30 @@ impl Registry {
             WriteError::Seal(error) => RegistryError::Internal(format!("sealing an upload: {error}")),
             WriteError::Failed => RegistryError::Internal("the writer of an upload failed before".into()),
         }
+    }
+}
+
+/// An upload as a request finds it.
+struct Found {
+    row: UploadRow,
+    /// The row is not in the metadata yet.
+    unwritten: bool,
+}
+
+impl Found {
+    /// An upload that has received nothing.
+    fn unwritten(id: UploadId, repository_id: i64, expires_at: i64) -> Self {
+        let row = UploadRow {
+            id,
+            repository_id,
+            object: ObjectId::random(),
+            keys: None,
+            progress: Progress { received: 0, parts: 0, last_part: 0, short_part: false },
+            generation: 0,
+            state: None,
+            expires_at,
+        };
+        Self { row, unwritten: true }
     }
 }
 

@@ -5,13 +5,14 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use wharf_store::meta::uploads::{self, Progress, UploadRow};
+use wharf_store::meta::MetaError;
+use wharf_store::meta::uploads::{self, NewUpload, Progress, UploadRow};
 use wharf_store::object::sealed::{SealedWriter, UploadState, WriteError};
 use wharf_store::object::{ObjectError, ObjectId, WriterState};
 use wharf_store::seal::ContentKeys;
 
 use super::active::Claim;
-use super::{BodyStream, SMALL, SMALLEST_PART, UploadProgress, out_of_order};
+use super::{BodyStream, Found, SMALL, SMALLEST_PART, UploadProgress, out_of_order};
 use crate::{Registry, RegistryError, Repository};
 
 /// First byte of an upload's state: the content so far, which has no file.
@@ -50,6 +51,8 @@ pub(super) struct Session {
     pub(super) dirt: Dirt,
     /// The upload begins and ends with this request, so it goes if the request fails.
     pub(super) whole: bool,
+    /// There are no rows of it, so nothing to clean up either.
+    pub(super) unwritten: bool,
     /// A change of the row has been tried, so that it may rest on the bytes this request has written.
     pub(super) recorded: bool,
     received: u64,
@@ -59,74 +62,85 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// The first turn at an upload that has received nothing.
-    pub(super) fn fresh(
+    /// The only turn at an upload: it begins and ends with this request.
+    pub(super) async fn whole(
         registry: &Registry,
         repository: Arc<Repository>,
-        row: UploadRow,
-        keys: Option<Arc<ContentKeys>>,
+        found: Found,
         claim: Claim,
-    ) -> Self {
-        Self {
-            registry: registry.clone(),
-            repository,
-            row,
-            keys,
-            sink: Sink::Small(Vec::new()),
-            dirt: Dirt::Clean,
-            whole: true,
-            recorded: false,
-            received: 0,
-            looked_at: 0,
-            claim: Some(claim),
-        }
+    ) -> Result<Self, RegistryError> {
+        let mut session = Self::resume(registry, repository, found, claim).await?;
+        session.whole = true;
+        Ok(session)
     }
 
     /// Goes on from what was acknowledged last.
     pub(super) async fn resume(
         registry: &Registry,
         repository: Arc<Repository>,
-        row: UploadRow,
+        found: Found,
         claim: Claim,
     ) -> Result<Self, RegistryError> {
-        let inner = &registry.inner;
-        let keys = inner
-            .keys
-            .open_content_keys(&inner.meta, &repository.domain, row.keys.as_deref())
-            .await?
-            .map(Arc::new);
-        let sink = match &row.state {
-            None => Sink::Small(Vec::new()),
-            Some(sealed) => {
-                let state = inner.keys.open_state(&row.id.to_string(), sealed)?;
-                match state.split_first() {
-                    Some((&SMALL_STATE, content)) => Sink::Small(content.to_vec()),
-                    Some((&WRITER_STATE, state)) => {
-                        Sink::Stream(Box::new(resume_writer(registry, &row, keys.clone(), state).await?))
-                    }
-                    _ => {
-                        return Err(RegistryError::Internal(
-                            "the state of an upload has an unknown form".into(),
-                        ));
-                    }
-                }
-            }
+        let (inner, Found { mut row, unwritten }) = (&registry.inner, found);
+        let keys = if unwritten {
+            let fresh = inner.keys.content_keys(&inner.meta, &repository.domain).await?;
+            row.keys = fresh.wrapped;
+            fresh.keys
+        } else {
+            inner.keys.open_content_keys(&inner.meta, &repository.domain, row.keys.as_deref()).await?
         };
+        let keys = keys.map(Arc::new);
+        let sink = open_sink(registry, &row, keys.as_ref()).await?;
         let received = row.progress.received;
-        let registry = registry.clone();
         Ok(Self {
-            registry,
+            registry: registry.clone(),
             repository,
             row,
             keys,
             sink,
             dirt: Dirt::Clean,
             whole: false,
+            unwritten,
             recorded: false,
             received,
             looked_at: received,
             claim: Some(claim),
         })
+    }
+
+    /// Commits the rows of the upload and of its object, if it has none yet: before the first byte is stored.
+    pub(super) async fn record(&mut self) -> Result<(), RegistryError> {
+        if !self.unwritten {
+            return Ok(());
+        }
+        let new = self.begin_writing();
+        // Relaxed: a session without bytes is no promise, and whatever follows in it is synced with it.
+        let started = self.registry.inner.meta.write_relaxed(move |tx| uploads::start(tx, &new)).await;
+        self.written(started.map_err(RegistryError::from)?)
+    }
+
+    /// What its rows will be. From here on they may be there.
+    fn begin_writing(&mut self) -> NewUpload {
+        self.registry.inner.uploads.note_tried(self.row.id);
+        self.unwritten = false;
+        NewUpload {
+            id: self.row.id,
+            repository_id: self.row.repository_id,
+            domain_id: self.repository.domain.id,
+            object: self.row.object,
+            keys: self.row.keys.clone(),
+            now: self.registry.inner.clock.now().as_micros(),
+            expires_at: self.row.expires_at,
+        }
+    }
+
+    /// The rows are there, or the repository is not.
+    fn written(&self, started: bool) -> Result<(), RegistryError> {
+        self.registry.inner.uploads.forget_unwritten(self.row.id);
+        match started {
+            true => Ok(()),
+            false => Err(RegistryError::RepositoryNotFound(self.repository.name.clone())),
+        }
     }
 
     /// Takes a body of `expected` bytes, if that is known, and gives its length.
@@ -186,6 +200,7 @@ impl Session {
 
     /// Moves on from memory to the object store.
     async fn spill(&mut self) -> Result<(), RegistryError> {
+        self.record().await?;
         // Before the file is there: the future may be dropped while it is being created.
         self.dirt = Dirt::File;
         let writer = match self.create().await {
@@ -236,11 +251,21 @@ impl Session {
         let expires_at = inner.clock.now().plus(inner.options.upload_lifetime).as_micros();
         let from = self.row.clone();
         self.recorded = true;
-        let moved = inner
+        let new = self.unwritten.then(|| self.begin_writing());
+        let is_new = new.is_some();
+        let (started, moved) = self
+            .registry
+            .inner
             .meta
-            .write(move |tx| uploads::advance(tx, &from, &to, &state, expires_at))
+            .write(move |tx| match &new {
+                Some(new) if !uploads::start(tx, new)? => Ok::<_, MetaError>((false, false)),
+                _ => Ok((true, uploads::advance(tx, &from, &to, &state, expires_at)?)),
+            })
             .await
             .map_err(RegistryError::from)?;
+        if is_new {
+            self.written(started)?;
+        }
         if !moved {
             return Err(RegistryError::UploadNotFound(self.row.id.to_string()));
         }
@@ -264,6 +289,7 @@ impl Session {
 
     /// The upload became a blob: there is nothing to clean up.
     pub(super) fn settle(mut self) {
+        self.registry.inner.uploads.forget_unwritten(self.row.id);
         self.dirt = Dirt::Clean;
         self.whole = false;
     }
@@ -271,8 +297,29 @@ impl Session {
     /// Ends the upload for good: its content is not what it was said to be.
     pub(super) async fn give_up(mut self) {
         self.dirt = Dirt::Clean;
+        if self.unwritten {
+            self.registry.inner.uploads.forget_unwritten(self.row.id);
+            return;
+        }
         let cleanup = Cleanup::of(&mut self, true);
         cleanup.run(Dirt::File).await;
+    }
+}
+
+/// Where the next bytes go, after those that the row knows of.
+async fn open_sink(
+    registry: &Registry,
+    row: &UploadRow,
+    keys: Option<&Arc<ContentKeys>>,
+) -> Result<Sink, RegistryError> {
+    let Some(sealed) = &row.state else { return Ok(Sink::Small(Vec::new())) };
+    let state = registry.inner.keys.open_state(&row.id.to_string(), sealed)?;
+    match state.split_first() {
+        Some((&SMALL_STATE, content)) => Ok(Sink::Small(content.to_vec())),
+        Some((&WRITER_STATE, state)) => {
+            Ok(Sink::Stream(Box::new(resume_writer(registry, row, keys.cloned(), state).await?)))
+        }
+        _ => Err(RegistryError::Internal("the state of an upload has an unknown form".into())),
     }
 }
 
@@ -316,7 +363,7 @@ impl Drop for Session {
     /// A request that fails, or that is dropped because its client went away, must not keep the disk full.
     fn drop(&mut self) {
         let dirt = self.dirt;
-        if dirt == Dirt::Clean && !self.whole {
+        if dirt == Dirt::Clean && (!self.whole || self.unwritten) {
             return;
         }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
