@@ -1,4 +1,5 @@
-//! Versioned migrations: forward only, each in its own transaction, refused by a program older than the database.
+//! Versioned migrations: forward only, all that are missing in one transaction, refused by a program older than the
+//! database.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -21,27 +22,48 @@ pub(super) fn migrate(
 ) -> Result<i64, MetaError> {
     debug_assert!(migrations.iter().zip(1..).all(|(migration, number)| migration.version == number));
     let known = migrations.last().map_or(0, |last| last.version);
-    in_transaction(conn, || {
-        let sql = "CREATE TABLE IF NOT EXISTS schema_migrations (
-                       version BIGINT PRIMARY KEY,
-                       applied_at BIGINT NOT NULL
-                   )";
-        Ok(conn.execute_batch(sql)?)
-    })?;
-    let found = version(conn)?;
+    // A step may rebuild a table that others refer to. It has no effect inside a transaction.
+    conn.execute_batch("PRAGMA foreign_keys = OFF")?;
+    let outcome = in_transaction(conn, || migrate_from(conn, version_now(conn)?, migrations, now_micros));
+    conn.execute_batch("PRAGMA foreign_keys = ON")?;
+    outcome.map(|()| known)
+}
+
+fn version_now(conn: &Connection) -> Result<i64, MetaError> {
+    let sql = "CREATE TABLE IF NOT EXISTS schema_migrations (
+                   version BIGINT PRIMARY KEY,
+                   applied_at BIGINT NOT NULL
+               )";
+    conn.execute_batch(sql)?;
+    version(conn)
+}
+
+fn migrate_from(
+    conn: &Connection,
+    found: i64,
+    migrations: &[Migration],
+    now_micros: i64,
+) -> Result<(), MetaError> {
+    let known = migrations.last().map_or(0, |last| last.version);
     if found > known {
         return Err(MetaError::Newer { found, known });
     }
-    for migration in &migrations[usize::try_from(found).unwrap_or(0)..] {
-        in_transaction(conn, || apply(conn, migration, now_micros))?;
+    let missing = &migrations[usize::try_from(found).unwrap_or(0)..];
+    for migration in missing {
+        apply(conn, migration, now_micros)?;
     }
-    Ok(known)
+    if missing.is_empty() || found == 0 {
+        return Ok(());
+    }
+    let broken: Option<String> =
+        conn.query_row("PRAGMA foreign_key_check", [], |row| row.get(0)).optional()?;
+    match broken {
+        Some(table) => Err(MetaError::other(format!("the migration leaves rows of `{table}` without what they name"))),
+        None => Ok(()),
+    }
 }
 
 fn apply(conn: &Connection, migration: &Migration, now_micros: i64) -> Result<(), MetaError> {
-    if version(conn)? >= migration.version {
-        return Ok(());
-    }
     let failed =
         |error: rusqlite::Error| MetaError::other(format!("migration {}: {error}", migration.version));
     conn.execute_batch(migration.sql).map_err(failed)?;
