@@ -6,6 +6,7 @@
 
 pub mod accounts;
 pub mod blobs;
+mod copier;
 pub mod dialect;
 mod error;
 pub mod events;
@@ -51,6 +52,7 @@ pub use self::{
     value::{FromColumn, Param, Row, Value},
 };
 use self::{
+    copier::Copier,
     readers::Readers,
     stats::Counters,
     writer::{Message, Write, Writer},
@@ -95,7 +97,12 @@ impl Meta {
         let readers = Arc::new(Readers::open(path, &options)?);
         let counters = Arc::new(Counters::default());
         let (queue, jobs) = mpsc::channel(options.queue.max(1));
-        let writer = Writer::new(conn, jobs, options, Arc::clone(&counters))?;
+        let writers = queue.downgrade();
+        let report = move |outcome| {
+            writers.upgrade().is_some_and(|queue| queue.blocking_send(Message::Copied(outcome)).is_ok())
+        };
+        let copier = Copier::start(path, &options, Box::new(report))?;
+        let writer = Writer::new(conn, jobs, options, Arc::clone(&counters), copier)?;
         let thread = std::thread::Builder::new()
             .name("metadata-writer".into())
             .spawn(move || writer.run())

@@ -31,7 +31,8 @@ pub struct SqliteOptions {
     pub batch_time: Duration,
     /// Jobs that may wait for the writer; more of them wait in `Meta::write`.
     pub queue: usize,
-    /// Size of the write-ahead log, in bytes, from which the writer copies it into the database between two batches.
+    /// Size of the write-ahead log, in bytes, from which it is copied into the database, beside the writer; at most
+    /// four times as much stays.
     pub checkpoint_bytes: u64,
     /// The time of transactions.
     pub clock: Clock,
@@ -51,7 +52,7 @@ impl Default for SqliteOptions {
             batch_jobs: 256,
             batch_time: Duration::from_millis(2),
             queue: 1024,
-            checkpoint_bytes: 8 << 20,
+            checkpoint_bytes: 32 << 20,
             clock: Arc::new(system_micros),
             fatal: Arc::new(abort),
             faults: None,
@@ -87,8 +88,14 @@ pub(super) fn open_writer(path: &Path, options: &SqliteOptions) -> Result<Connec
          PRAGMA wal_autocheckpoint = 0;
          PRAGMA journal_size_limit = {};
          PRAGMA cache_size = -{WRITER_CACHE_KIB};",
-        options.checkpoint_bytes.saturating_mul(4),
+        options.checkpoint_bytes.saturating_mul(2),
     ))?;
+    Ok(conn)
+}
+
+pub(super) fn open_copier(path: &Path, options: &SqliteOptions) -> Result<Connection, MetaError> {
+    let conn = open(path, OpenFlags::empty(), options)?;
+    conn.execute_batch("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;")?;
     Ok(conn)
 }
 

@@ -10,6 +10,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
+    copier::{self, Copier},
     error::MetaError,
     sqlite::{self, SqliteOptions},
     stats::Counters,
@@ -20,6 +21,8 @@ use super::{
 /// What the writer is asked to do.
 pub(super) enum Message {
     Run(Box<dyn Job>),
+    /// The copier has copied the log as far as it went.
+    Copied(Result<(), MetaError>),
     Close,
 }
 
@@ -82,13 +85,29 @@ pub(super) struct Writer {
     options: SqliteOptions,
     counters: Arc<Counters>,
     page_bytes: u64,
-    /// A job that was taken from the queue and belongs to the next batch.
-    held: Option<Box<dyn Job>>,
+    /// What was taken from the queue and has its turn after this batch.
+    next: Option<Message>,
     /// Whether commits sync now.
     syncing: bool,
     /// Frames in the log at the last checkpoint that could not finish.
     tried_at: u64,
+    copier: Copier,
+    copying: Copying,
 }
+
+/// How far a checkpoint has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Copying {
+    /// None is under way.
+    Idle,
+    /// The copier works, for the so manieth time.
+    Round(u32),
+    /// The copier has done that many rounds; what the log has got meanwhile is left.
+    Done(u32),
+}
+
+/// After so many rounds the writer copies the rest, however much that is.
+const ROUNDS: u32 = 3;
 
 impl Writer {
     pub fn new(
@@ -96,10 +115,22 @@ impl Writer {
         queue: mpsc::Receiver<Message>,
         options: SqliteOptions,
         counters: Arc<Counters>,
+        copier: Copier,
     ) -> Result<Writer, MetaError> {
         let page_bytes: i64 = conn.query_row("PRAGMA page_size", [], |row| row.get(0))?;
         let page_bytes = u64::try_from(page_bytes).unwrap_or(4096).max(512);
-        Ok(Writer { conn, queue, options, counters, page_bytes, held: None, syncing: true, tried_at: 0 })
+        Ok(Writer {
+            conn,
+            queue,
+            options,
+            counters,
+            page_bytes,
+            next: None,
+            syncing: true,
+            tried_at: 0,
+            copier,
+            copying: Copying::Idle,
+        })
     }
 
     /// Runs until the queue is closed and empty, or durability is lost.
@@ -111,20 +142,19 @@ impl Writer {
                     Ok(())
                 }
                 Message::Run(job) => self.serve(job).and_then(|()| self.checkpoint_if_due()),
+                Message::Copied(outcome) => self.copied(outcome).and_then(|()| self.checkpoint_if_due()),
             };
             if let Err(Lost) = done {
                 return;
             }
         }
+        self.copier.stop();
         // If this fails, the next start reads the log.
         let _ = self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)");
     }
 
     fn next_message(&mut self) -> Option<Message> {
-        match self.held.take() {
-            Some(job) => Some(Message::Run(job)),
-            None => self.queue.blocking_recv(),
-        }
+        self.next.take().or_else(|| self.queue.blocking_recv())
     }
 
     /// Runs `first` and what waits behind it in one commit, and answers. A batch that begins with a relaxed job takes
@@ -223,8 +253,13 @@ impl Writer {
 
     fn next_queued(&mut self) -> Option<Box<dyn Job>> {
         match self.queue.try_recv().ok()? {
+            // Its turn comes after this batch.
+            copied @ Message::Copied(_) => {
+                self.next = Some(copied);
+                None
+            }
             Message::Run(job) if !self.syncing && !job.is_relaxed() => {
-                self.held = Some(job);
+                self.next = Some(Message::Run(job));
                 None
             }
             Message::Run(job) => Some(job),
@@ -257,45 +292,85 @@ impl Writer {
         Ok(keep)
     }
 
-    /// Copies the log into the database when it has grown large, between batches, so that no reader pays for it.
+    /// Has the log copied into the database when it has grown large. The copier does most of it beside the writer; the
+    /// writer copies the rest between two batches, for only a log that is copied whole starts over.
     fn checkpoint_if_due(&mut self) -> Result<(), Lost> {
+        if let Copying::Round(_) = self.copying {
+            return Ok(());
+        }
         let due = self.options.checkpoint_bytes / self.page_bytes;
-        let Ok((frames, copied)) = self.checkpoint_state("PRAGMA wal_checkpoint(NOOP)") else {
+        let Ok((frames, copied)) = copier::state(&self.conn, "PRAGMA wal_checkpoint(NOOP)") else {
             return Ok(());
         };
         if frames < self.tried_at {
             self.tried_at = 0;
         }
         let waiting = frames.saturating_sub(copied);
+        if let Copying::Done(rounds) = self.copying {
+            return match waiting > due / 8 && rounds < ROUNDS {
+                true => self.start_round(rounds + 1),
+                false => self.finish_checkpoint(frames),
+            };
+        }
         let overlong = frames > due.saturating_mul(4);
         // After an attempt that a reader's snapshot stopped, wait for the log to grow a little first.
         let grown = self.tried_at == 0 || frames > self.tried_at + due / 4;
         if !grown || (waiting <= due && !overlong) {
             return Ok(());
         }
-        self.tried_at = frames;
         if !overlong {
-            return self.checkpoint("PRAGMA wal_checkpoint(PASSIVE)");
+            return self.start_round(1);
         }
         // Overlapping readers keep the log from starting over: wait for them, but not for long.
+        self.tried_at = frames;
         let _ = self.conn.busy_timeout(Duration::from_millis(50));
         let done = self.checkpoint("PRAGMA wal_checkpoint(RESTART)");
         let _ = self.conn.busy_timeout(self.options.busy_timeout);
         done
     }
 
+    fn start_round(&mut self, round: u32) -> Result<(), Lost> {
+        match self.copier.copy() {
+            true => {
+                self.copying = Copying::Round(round);
+                Ok(())
+            }
+            // Its thread is gone.
+            false => self.checkpoint("PRAGMA wal_checkpoint(PASSIVE)"),
+        }
+    }
+
+    fn finish_checkpoint(&mut self, frames: u64) -> Result<(), Lost> {
+        self.copying = Copying::Idle;
+        self.tried_at = frames;
+        self.checkpoint("PRAGMA wal_checkpoint(PASSIVE)")
+    }
+
+    fn copied(&mut self, outcome: Result<(), MetaError>) -> Result<(), Lost> {
+        self.copying = match (self.copying, &outcome) {
+            (Copying::Round(round), Ok(())) => Copying::Done(round),
+            _ => Copying::Idle,
+        };
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(error) => self.cannot_copy(&error),
+        }
+    }
+
     /// A checkpoint that fails leaves the log as it was, and is tried again; only a failed sync is the end.
     fn checkpoint(&self, pragma: &'static str) -> Result<(), Lost> {
-        match self.checkpoint_state(pragma) {
+        match copier::state(&self.conn, pragma) {
             Ok(_) => {
                 self.counters.checkpoints.fetch_add(1, Relaxed);
                 Ok(())
             }
-            Err(error) => {
-                tracing::warn!(%error, "cannot copy the write-ahead log into the database yet");
-                self.unless_lost(&error)
-            }
+            Err(error) => self.cannot_copy(&error),
         }
+    }
+
+    fn cannot_copy(&self, error: &MetaError) -> Result<(), Lost> {
+        tracing::warn!(%error, "cannot copy the write-ahead log into the database yet");
+        self.unless_lost(error)
     }
 
     fn unless_lost(&self, error: &MetaError) -> Result<(), Lost> {
@@ -304,12 +379,5 @@ impl Writer {
             return Err(Lost);
         }
         Ok(())
-    }
-
-    /// Answers the frames in the log and how many of them are in the database.
-    fn checkpoint_state(&self, pragma: &'static str) -> Result<(u64, u64), MetaError> {
-        let (frames, copied): (i64, i64) =
-            self.conn.prepare_cached(pragma)?.query_row([], |row| Ok((row.get(1)?, row.get(2)?)))?;
-        Ok((u64::try_from(frames).unwrap_or(0), u64::try_from(copied).unwrap_or(0)))
     }
 }
