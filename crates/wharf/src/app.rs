@@ -8,11 +8,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use tokio::task::spawn_blocking;
 use wharf_http::config::{AuditSink, HttpConfig, RequestLimits, ThrottleConfig};
 use wharf_http::host::{HostConfig, HostTarget as HttpHost};
 use wharf_registry::{Clock, DIFFERENCES, Dialect, Limits, Options, Quotas, Registry};
 use wharf_store::meta::{Meta, SqliteOptions};
-use wharf_store::object::DiskObjects;
+use wharf_store::object::{DiskObjects, ObjectId};
 use wharf_store::seal::{DataKey, RootKey};
 use wharf_types::RegistryRef;
 
@@ -39,22 +40,20 @@ impl App {
     /// If a store cannot be opened, or the root key is not the one that it was sealed under.
     pub async fn open(settings: &Settings, data: DataDir) -> anyhow::Result<Self> {
         let directory = data.path();
-        let root = match &settings.root_key {
-            Some(key) => RootKey::from_key(&DataKey::from_bytes(&key.0)?),
-            None => RootKey::load_or_create(&directory.join("root-key"))?,
-        };
+        // Side by side: each waits for syncs of its own, and the first random number of a process takes long to make.
+        drop(spawn_blocking(ObjectId::random));
+        let (given, key_file) = (settings.root_key.clone(), directory.join("root-key"));
+        let root = spawn_blocking(move || match given {
+            Some(key) => anyhow::Ok(RootKey::from_key(&DataKey::from_bytes(&key.0)?)),
+            None => Ok(RootKey::load_or_create(&key_file)?),
+        });
         let metadata = directory.join("metadata.sqlite");
-        // Made here for its mode: a directory that somebody else made may let others look in. SQLite gives the files
-        // beside it the same one.
-        OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(&metadata)
-            .context("cannot make the metadata")?;
-        let meta =
-            Meta::open_sqlite(&metadata, SqliteOptions::default()).context("cannot open the metadata")?;
-        let objects = DiskObjects::open_dir(directory.join("objects")).context("cannot open the blobs")?;
+        let meta = spawn_blocking(move || open_metadata(&metadata));
+        let blobs = directory.join("objects");
+        let objects = spawn_blocking(move || DiskObjects::open_dir(blobs));
+        let root = root.await??;
+        let meta = meta.await??;
+        let objects = objects.await?.context("cannot open the blobs")?;
         let options = options(settings, directory)?;
         let registry = Registry::open(options, Clock::System, meta, Arc::new(objects), root)
             .await
@@ -76,6 +75,18 @@ impl App {
     pub async fn close(self) {
         self.registry.close().await;
     }
+}
+
+fn open_metadata(metadata: &Path) -> anyhow::Result<Meta> {
+    // Made here for its mode: a directory that somebody else made may let others look in. SQLite gives the files
+    // beside it the same one.
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(metadata)
+        .context("cannot make the metadata")?;
+    Meta::open_sqlite(metadata, SqliteOptions::default()).context("cannot open the metadata")
 }
 
 fn options(settings: &Settings, directory: &Path) -> anyhow::Result<Options> {

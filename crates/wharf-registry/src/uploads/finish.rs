@@ -138,6 +138,9 @@ impl Registry {
     /// Checks the content, makes it durable, and links it.
     async fn complete(&self, mut session: Session, expected: &[Digest]) -> Result<BlobInfo, RegistryError> {
         let sink = std::mem::replace(&mut session.sink, Sink::Small(Vec::new()));
+        if session.unwritten {
+            session.row.object = ObjectId::random_after(self.inner.clock.now().as_micros());
+        }
         let checked = match sink {
             Sink::Small(content) => match match_bytes(expected, &content) {
                 Ok(digest) => Ok(seal_inline(session.row.object, session.keys.as_deref(), digest, content)
