@@ -72,6 +72,96 @@ async fn an_upload_goes_on_after_a_restart_wherever_it_stands() {
 }
 
 #[tokio::test]
+async fn an_upload_that_is_over_soon_never_has_a_row() {
+    let depot = Depot::with(|options| options.upload_delay = Duration::from_secs(3600)).await;
+    let at = depot.create("team/app").await;
+    depot.put(&at, b"the first makes the keys").await;
+    let small = content(1, 1000);
+    let digest = Digest::sha256(&small);
+    let id = depot.registry.start_upload(&at).await.unwrap().id;
+    assert_eq!(depot.registry.upload_status(&at, id).await.unwrap().received, 0);
+    let elsewhere = depot.create("team/other").await;
+    for at in [&elsewhere, &depot.at("team/missing")] {
+        let refused = depot.registry.upload_status(at, id).await.unwrap_err();
+        assert!(
+            matches!(refused, RegistryError::UploadNotFound(_) | RegistryError::RepositoryNotFound(_)),
+            "{refused:?}"
+        );
+    }
+    let before = depot.registry.meta_stats().commits;
+    depot.registry.finish_upload(&at, id, &[digest], None, Some(body(&small))).await.unwrap();
+    assert_eq!(depot.registry.meta_stats().commits, before + 1);
+    assert_eq!(depot.read(&at, &digest).await.unwrap(), small);
+    assert!(matches!(depot.registry.upload_status(&at, id).await, Err(RegistryError::UploadNotFound(_))));
+    let again = depot.registry.finish_upload(&at, id, &[digest], None, Some(body(&small))).await.unwrap();
+    assert_eq!(again.digest, digest, "the answer to a repetition is the same");
+
+    let cancelled = depot.registry.start_upload(&at).await.unwrap().id;
+    depot.registry.cancel_upload(&at, cancelled).await.unwrap();
+    let wrong = depot.registry.start_upload(&at).await.unwrap().id;
+    let refused =
+        depot.registry.finish_upload(&at, wrong, &[digest], None, Some(body(b"wrong"))).await.unwrap_err();
+    assert!(matches!(refused, RegistryError::InvalidLayer { .. }));
+    for id in [cancelled, wrong] {
+        assert!(matches!(depot.registry.upload_status(&at, id).await, Err(RegistryError::UploadNotFound(_))));
+    }
+    assert_eq!(depot.registry.meta_stats().commits, before + 1, "none of this wrote anything");
+    depot.assert_clean().await;
+}
+
+#[tokio::test]
+async fn an_upload_without_a_row_goes_on_in_every_way() {
+    let depot = Depot::with(|options| options.upload_delay = Duration::from_secs(3600)).await;
+    let at = depot.create("team/app").await;
+    for (number, size) in [(1, 1000), (2, 300_000)] {
+        let bytes = content(number, size);
+        let digest = Digest::sha256(&bytes);
+        // A chunk that breaks off leaves it where it stood.
+        let id = depot.registry.start_upload(&at).await.unwrap().id;
+        let broken = depot.registry.append_upload(&at, id, None, broken(&bytes[..size / 2])).await;
+        assert!(matches!(broken, Err(RegistryError::BodyBroken(_))));
+        assert_eq!(depot.registry.upload_status(&at, id).await.unwrap().received, 0);
+        let progress = depot.registry.append_upload(&at, id, None, body(&bytes)).await.unwrap();
+        assert_eq!((progress.received, depot.uploads().await), (size as u64, 1));
+        depot.registry.finish_upload(&at, id, &[digest], None, None).await.unwrap();
+        assert_eq!((depot.uploads().await, depot.read(&at, &digest).await.unwrap()), (0, bytes));
+    }
+    // A write that fails after its effect: the row is there, and is found.
+    let id = depot.registry.start_upload(&at).await.unwrap().id;
+    depot.meta_faults.fail(Site::Commit, 1, When::After, MetaError::Full);
+    depot.registry.append_upload(&at, id, None, body(&content(3, 10))).await.unwrap_err();
+    let received = depot.registry.upload_status(&at, id).await.unwrap().received;
+    assert_eq!((received, depot.uploads().await), (10, 1));
+    depot.registry.cancel_upload(&at, id).await.unwrap();
+    depot.assert_clean().await;
+}
+
+#[tokio::test]
+async fn an_upload_has_a_row_soon_and_before_the_registry_stops() {
+    let mut depot = Depot::with(|options| options.upload_delay = Duration::from_millis(5)).await;
+    let at = depot.create("team/app").await;
+    let id = depot.registry.start_upload(&at).await.unwrap().id;
+    while depot.uploads().await == 0 {
+        tokio::task::yield_now().await;
+    }
+    depot.restart().await;
+    let (at, small) = (depot.at("team/app"), content(1, 100));
+    assert_eq!(depot.registry.upload_status(&at, id).await.unwrap().received, 0);
+    depot.registry.finish_upload(&at, id, &[Digest::sha256(&small)], None, Some(body(&small))).await.unwrap();
+
+    let mut depot = Depot::with(|options| options.upload_delay = Duration::from_secs(3600)).await;
+    let at = depot.create("team/app").await;
+    let id = depot.registry.start_upload(&at).await.unwrap().id;
+    assert_eq!(depot.uploads().await, 0);
+    depot.restart().await;
+    let at = depot.at("team/app");
+    assert_eq!(
+        (depot.uploads().await, depot.registry.upload_status(&at, id).await.unwrap().received),
+        (1, 0)
+    );
+}
+
+#[tokio::test]
 async fn a_chunk_out_of_order_is_refused_and_changes_nothing() {
     let depot = Depot::new().await;
     let at = depot.create("team/app").await;

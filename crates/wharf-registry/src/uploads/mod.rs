@@ -24,8 +24,8 @@ use wharf_store::object::sealed::WriteError;
 use wharf_types::{ByteRange, RepositoryRef, UploadId};
 
 pub(crate) use self::active::ActiveUploads;
-pub use self::mount::MountOutcome;
 use self::active::Unwritten;
+pub use self::mount::MountOutcome;
 use self::session::Session;
 use crate::{Authorized, Registry, RegistryError, Repository};
 

@@ -58,7 +58,9 @@ fn migrate_from(
     let broken: Option<String> =
         conn.query_row("PRAGMA foreign_key_check", [], |row| row.get(0)).optional()?;
     match broken {
-        Some(table) => Err(MetaError::other(format!("the migration leaves rows of `{table}` without what they name"))),
+        Some(table) => {
+            Err(MetaError::other(format!("the migration leaves rows of `{table}` without what they name")))
+        }
         None => Ok(()),
     }
 }

@@ -43,6 +43,12 @@ use std::{
 
 use tokio::sync::mpsc;
 
+use self::{
+    copier::Copier,
+    readers::Readers,
+    stats::Counters,
+    writer::{Message, Write, Writer},
+};
 pub use self::{
     error::{ConstraintKind, MetaError},
     migrate::Migration,
@@ -50,12 +56,6 @@ pub use self::{
     stats::{BATCH_BOUNDS, MetaStats},
     tx::Tx,
     value::{FromColumn, Param, Row, Value},
-};
-use self::{
-    copier::Copier,
-    readers::Readers,
-    stats::Counters,
-    writer::{Message, Write, Writer},
 };
 
 /// The schema, oldest step first.
