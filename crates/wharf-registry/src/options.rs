@@ -100,6 +100,7 @@ impl Options {
             lifecycle_grammar: Grammar::Ecr,
             lifecycle_interval: HOUR,
             upload_delay: Duration::from_millis(200),
+            upload_delay: Duration::ZERO,
             low_watermark: 0,
             limits: Limits::default(),
             quotas: Quotas::default(),
