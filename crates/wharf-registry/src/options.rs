@@ -99,7 +99,6 @@ impl Options {
             upload_lifetime: 24 * HOUR,
             lifecycle_grammar: Grammar::Ecr,
             lifecycle_interval: HOUR,
-            upload_delay: Duration::from_millis(200),
             upload_delay: Duration::ZERO,
             low_watermark: 0,
             limits: Limits::default(),

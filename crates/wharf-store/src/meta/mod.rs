@@ -63,7 +63,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, sql: include_str!("migrations/sqlite/0001_initial.sql") },
     Migration { version: 2, sql: include_str!("migrations/sqlite/0002_identities.sql") },
     Migration { version: 3, sql: include_str!("migrations/sqlite/0003_lifecycle.sql") },
-    Migration { version: 3, sql: include_str!("migrations/sqlite/0003_clustered.sql") },
+    Migration { version: 4, sql: include_str!("migrations/sqlite/0004_clustered.sql") },
 ];
 
 /// A handle on the metadata. Clones share one database; the last one to go ends the writer.
