@@ -1,5 +1,6 @@
 //! Identities, their policies, and the policies of repositories and registries.
 
+pub mod effective;
 pub mod epochs;
 pub mod groups;
 pub mod keys;
