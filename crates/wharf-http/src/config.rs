@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::host::HostConfig;
+use crate::proxy::Network;
 
 /// How the faces behave.
 #[derive(Clone, Debug)]
@@ -14,6 +15,10 @@ pub struct HttpConfig {
     /// Whether clients reach this server by HTTPS although it does not speak TLS itself (a proxy does). Where it speaks
     /// TLS, URLs are `https` anyway.
     pub secure: bool,
+    /// Proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
+    pub trusted_proxies: Vec<Network>,
+    /// Failed authentications of one address in a minute; 0 = no limit. See [`crate::failures`].
+    pub failed_authentications: u32,
     /// Request rates.
     pub throttle: ThrottleConfig,
     /// Memory and time that requests may take.
@@ -65,6 +70,8 @@ impl Default for HttpConfig {
         Self {
             hosts: HostConfig { bare_host_registry: true, ..HostConfig::default() },
             secure: false,
+            trusted_proxies: Vec::new(),
+            failed_authentications: 300,
             throttle: ThrottleConfig::default(),
             limits: RequestLimits::default(),
             audit: AuditSink::Off,

@@ -15,10 +15,11 @@ use wharf_iam::sigv4::SigningKeyCache;
 use wharf_registry::Registry;
 
 use crate::audit::Audit;
+use crate::failures::Failures;
 use crate::metrics::{self, Face, Metrics};
 use crate::server::{Handler, Peer};
 use crate::throttle::Throttle;
-use crate::{Body, HttpConfig, aws, download, oci};
+use crate::{Body, HttpConfig, aws, download, oci, proxy};
 
 /// Where signed downloads are: the path of `GetDownloadUrlForLayer`'s URLs up to the token.
 pub const DOWNLOAD_PREFIX: &str = "/wharf/download/";
@@ -37,6 +38,7 @@ struct Inner {
     config: HttpConfig,
     metrics: Metrics,
     throttle: Throttle,
+    failures: Failures,
     audit: Audit,
     signing_keys: SigningKeyCache,
     /// Memory for bodies of unverified requests, in KiB.
@@ -54,6 +56,7 @@ impl Faces {
         let inner = Inner {
             metrics: Metrics::new(&registry),
             throttle: Throttle::new(config.throttle.clone()),
+            failures: Failures::new(config.failed_authentications),
             audit: Audit::open(&config.audit)?,
             signing_keys: SigningKeyCache::new(SIGNING_KEYS),
             body_budget: Arc::new(Semaphore::new(budget)),
@@ -82,6 +85,11 @@ impl Faces {
     /// The request rates.
     pub fn throttle(&self) -> &Throttle {
         &self.inner.throttle
+    }
+
+    /// Failed authentications.
+    pub(crate) fn failures(&self) -> &Failures {
+        &self.inner.failures
     }
 
     /// The audit log.
@@ -114,6 +122,7 @@ impl Faces {
     pub async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
         let _in_flight = self.inner.metrics.begin();
         let is_head = request.method() == Method::HEAD;
+        let peer = proxy::client(&self.inner.config.trusted_proxies, request.headers(), peer);
         let response = self.answer(request, peer).await;
         if is_head { without_body(response) } else { response }
     }

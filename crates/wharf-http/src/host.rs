@@ -24,6 +24,20 @@ pub struct HostConfig {
     pub extra: HashMap<String, HostTarget>,
     /// Whether a bare host may stand for the caller's own registry.
     pub bare_host_registry: bool,
+    /// Host names, with or without a port, where callers without credentials are heard; `*` = all. Lower case.
+    pub anonymous: Vec<String>,
+}
+
+impl HostConfig {
+    /// Whether callers without credentials are heard on a host, as its header spells it.
+    pub fn is_anonymous(&self, host: &str) -> bool {
+        if self.anonymous.is_empty() {
+            return false;
+        }
+        let host = host.to_ascii_lowercase();
+        let name = split_port(&host).0;
+        self.anonymous.iter().any(|open| open == "*" || *open == host || open == name)
+    }
 }
 
 /// Domains below which registry names are always recognised: this machine's, then those of AWS's partitions (ECR API
@@ -131,7 +145,12 @@ mod tests {
     fn config() -> HostConfig {
         let registry = HostTarget::Registry(registry("210987654321", "eu-west-1"));
         let extra = [("images.corp:8443".to_owned(), registry), ("open.corp".to_owned(), HostTarget::Public)];
-        HostConfig { domain: Some("reg.corp".into()), extra: extra.into(), bare_host_registry: true }
+        HostConfig {
+            domain: Some("reg.corp".into()),
+            extra: extra.into(),
+            bare_host_registry: true,
+            anonymous: vec!["open.corp".into(), "images.corp:8443".into()],
+        }
     }
 
     fn registry(account: &str, region: &str) -> RegistryRef {
@@ -184,11 +203,23 @@ mod tests {
     }
 
     #[test]
+    fn hosts_that_hear_callers_without_credentials() {
+        for host in ["open.corp", "Open.Corp:5050", "images.corp:8443"] {
+            assert!(config().is_anonymous(host), "{host}");
+        }
+        for host in ["", "images.corp", "images.corp:1", "reg.corp", "127.0.0.1"] {
+            assert!(!config().is_anonymous(host), "{host}");
+        }
+        let all = HostConfig { anonymous: vec!["*".into()], ..HostConfig::default() };
+        assert!(all.is_anonymous("127.0.0.1:5050") && !HostConfig::default().is_anonymous("127.0.0.1:5050"));
+    }
+
+    #[test]
     fn names_that_clients_reach() {
         let caller = "123456789012".parse().unwrap();
         let own = registry("123456789012", "us-east-1");
         let foreign = registry("210987654321", "us-east-1");
-        let plain = HostConfig { domain: None, extra: HashMap::new(), bare_host_registry: true };
+        let plain = HostConfig { bare_host_registry: true, ..HostConfig::default() };
         let strict = HostConfig { bare_host_registry: false, ..plain.clone() };
         let table = [
             (&plain, "127.0.0.1:5050", &own, "127.0.0.1:5050"),

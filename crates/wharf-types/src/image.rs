@@ -21,6 +21,11 @@ impl RegistryRef {
     pub fn repository(&self, name: RepositoryName) -> RepositoryRef {
         RepositoryRef { registry: self.clone(), kind: RepositoryKind::Private, name }
     }
+
+    /// What operations over all its repositories are authorized on: `arn:aws:ecr:<region>:<account>:repository/*`.
+    pub fn repositories_arn(&self) -> String {
+        format!("arn:aws:ecr:{}:{}:repository/*", self.region, self.account)
+    }
 }
 
 /// ECR keeps private and public repositories apart; the same name may exist in both.

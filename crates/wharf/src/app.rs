@@ -151,8 +151,11 @@ pub fn http_config(settings: &Settings, loopback: bool) -> HttpConfig {
             domain: settings.domain.clone(),
             extra: extra.collect(),
             bare_host_registry: settings.bare_host_registry,
+            anonymous: settings.anonymous_hosts.clone(),
         },
         secure: false,
+        trusted_proxies: settings.trusted_proxies.clone(),
+        failed_authentications: settings.failed_authentications,
         throttle: ThrottleConfig { enabled, rates, principal_share: 1.0 },
         limits: RequestLimits { body_idle: settings.limits.body_idle_timeout, ..RequestLimits::default() },
         audit: match &settings.audit_log {

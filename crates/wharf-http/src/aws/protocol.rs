@@ -12,6 +12,7 @@ use http::{Method, Request, Response, StatusCode};
 use tracing::error;
 use uuid::Uuid;
 use wharf_iam::decision::Need;
+use wharf_iam::sigv4::SignatureError;
 use wharf_registry::Caller;
 use wharf_types::{Region, Timestamp};
 
@@ -34,7 +35,10 @@ struct Notes {
     face: Face,
     source: &'static str,
     vocabulary: Vocabulary,
+    /// As metrics count it: of the tables, or `unknown`.
     operation: &'static str,
+    /// What the client called it, where no table knows it.
+    called: Option<String>,
     caller: Option<Caller>,
     region: Option<Region>,
     needs: Vec<Need>,
@@ -53,11 +57,13 @@ where
         source: "wharf",
         vocabulary: Vocabulary::Ecr,
         operation: "unknown",
+        called: None,
         caller: None,
         region: None,
         needs: Vec::new(),
     };
     let outcome = route(faces, &parts, body, peer, &mut notes).await;
+    let outcome = outcome.map_err(|error| limit_failures(faces, peer, error));
     let wire = outcome.as_ref().err().map(|error| error.to_wire(notes.vocabulary));
     if let Err(error) = &outcome
         && error.is_internal()
@@ -95,6 +101,20 @@ where
     response
 }
 
+/// A credential that is wrong counts against its source, which after too many is told to wait instead.
+fn limit_failures(faces: &Faces, peer: Peer, error: AwsError) -> AwsError {
+    use SignatureError::{InactiveKey, Mismatch, UnknownKey, WrongToken};
+    match &error {
+        AwsError::Signature(Mismatch { .. } | UnknownKey | InactiveKey | WrongToken) => {
+            match faces.failures().count(peer.addr.ip()) {
+                Ok(()) => error,
+                Err(wait) => AwsError::Throttled(wait),
+            }
+        }
+        _ => error,
+    }
+}
+
 /// How a call went.
 struct Ending<'a> {
     at: Timestamp,
@@ -123,7 +143,7 @@ where
         let Some((service, name)) = found else { return Err(AwsError::UnknownOperation) };
         notes.of(service);
         let operation = service.find(name);
-        notes.operation = operation.map_or("unknown", |operation| operation.name);
+        notes.name(operation, name);
         let limit = operation.map_or(FORM_LIMIT, |operation| operation.body_limit);
         let verified = verify(faces, parts, body, service.name, limit).await?;
         let operation = operation.ok_or_else(|| service.unknown(name));
@@ -150,8 +170,8 @@ where
         return Err(AwsError::InvalidAction { operation, version });
     };
     notes.of(service);
+    notes.name(service.find(name), name);
     let operation = service.find(name).ok_or_else(|| service.unknown(name));
-    notes.operation = operation.as_ref().map_or("unknown", |operation| operation.name);
     let verified = verify_buffered(faces, parts, body, service.name).await?;
     serve(faces, parts, peer, notes, service, operation, verified, move |_| Input::from_form(members)).await
 }
@@ -208,6 +228,15 @@ impl Notes {
         self.vocabulary = service.vocabulary;
     }
 
+    /// Names the operation; text that could be no operation's name stays out of the log.
+    fn name(&mut self, operation: Option<&Operation>, called: &str) {
+        let is_name = (1..=128).contains(&called.len()) && called.bytes().all(|b| b.is_ascii_alphanumeric());
+        match operation {
+            Some(operation) => self.operation = operation.name,
+            None => self.called = is_name.then(|| called.to_owned()),
+        }
+    }
+
     fn record<'a>(
         &'a self,
         ending: &Ending<'a>,
@@ -218,7 +247,7 @@ impl Notes {
         AuditRecord {
             at: ending.at,
             source: self.source,
-            event: self.operation,
+            event: self.called.as_deref().unwrap_or(self.operation),
             region: self.region.as_ref().map_or("", Region::as_str),
             address: peer.addr.ip(),
             user_agent,

@@ -103,10 +103,7 @@ impl Call for DescribeRepositories {
             Self::Named(names) => {
                 names.iter().map(|name| target.repository(name.clone()).need(action)).collect()
             }
-            Self::All(_) => {
-                let RegistryRef { account, region } = target;
-                vec![Need::new(action, format!("arn:aws:ecr:{region}:{account}:repository/*"), *account)]
-            }
+            Self::All(_) => vec![Need::new(action, target.repositories_arn(), target.account)],
         }
     }
 

@@ -8,7 +8,7 @@ use super::paging::{Paging, STREAMED};
 use super::routes::Outcome;
 use super::{answer, lists};
 
-/// `GET /v2/_catalog` - Docker's registry API; ECR has it. Needs `ecr:DescribeRepositories` on `*`.
+/// `GET /v2/_catalog` - Docker's registry API; ECR has it. Needs `ecr:DescribeRepositories` on `repository/*`.
 pub(crate) async fn list(call: Call<'_>, at: Authorized<RegistryRef>) -> Outcome {
     const HEAD: &str = "{\"repositories\":[";
     let registry = call.registry();

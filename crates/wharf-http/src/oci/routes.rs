@@ -50,8 +50,8 @@ pub(crate) struct Needed {
 /// What a permission is checked on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum On {
-    /// `*`
-    Registry,
+    /// Every repository of the registry: `repository/*`.
+    Repositories,
     /// The repository of the path.
     Repository,
     /// The repository a blob is mounted from. Refused, the mount becomes an ordinary upload.
@@ -120,7 +120,7 @@ impl Needed {
 
     fn words(&self) -> &'static str {
         match (self.on, self.when) {
-            (On::Registry, _) => "`*`",
+            (On::Repositories, _) => "every repository, `repository/*`",
             (On::Source, _) => "the repository mounted from, with `mount`",
             (On::Repository, When::Always) => "the repository",
             (On::Repository, When::Body) => "the repository, with a body",
@@ -133,7 +133,7 @@ impl Needed {
     pub(crate) fn of(&self, registry: &RegistryRef, repository: Option<&RepositoryRef>) -> Need {
         match repository {
             Some(repository) => Need::new(self.action, repository.arn(), repository.registry.account),
-            None => Need::new(self.action, "*", registry.account),
+            None => Need::new(self.action, registry.repositories_arn(), registry.account),
         }
     }
 }
@@ -166,7 +166,7 @@ const fn row(
     Route { place, method, operation, needs, handler }
 }
 
-const DESCRIBE: &[Needed] = &[Needed::always("ecr:DescribeRepositories").on(On::Registry)];
+const DESCRIBE: &[Needed] = &[Needed::always("ecr:DescribeRepositories").on(On::Repositories)];
 const LIST: &[Needed] = &[Needed::always("ecr:ListImages")];
 const GET_IMAGE: &[Needed] = &[Needed::always("ecr:BatchGetImage")];
 const PUT_IMAGE: &[Needed] = &[Needed::always("ecr:PutImage")];
@@ -222,13 +222,7 @@ mod tests {
         for route in ROUTES {
             for needed in route.needs {
                 let action = actions::find(needed.action).unwrap_or_else(|| panic!("{needed:?}"));
-                // DescribeRepositories over a whole registry has no repository to be checked on.
-                let expected = match needed.on {
-                    On::Repository | On::Source => ActionResource::Repository,
-                    On::Registry if needed.action == "ecr:DescribeRepositories" => ActionResource::Repository,
-                    On::Registry => ActionResource::Registry,
-                };
-                assert_eq!(action.resource, expected, "{needed:?}");
+                assert_eq!(action.resource, ActionResource::Repository, "{needed:?}");
             }
         }
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use wharf_http::proxy::{Network, NetworkError};
 use wharf_types::{AccountId, Region};
 
 pub use layers::{Layers, Origin, SettingsError};
@@ -97,6 +98,10 @@ pub struct Settings {
     pub default_region: Region,
     /// Whether a bare host is the caller's own registry.
     pub bare_host_registry: bool,
+    /// Hosts where policies may let callers without credentials pull; `*` = all.
+    pub anonymous_hosts: Vec<String>,
+    /// Proxies that are believed.
+    pub trusted_proxies: Vec<Network>,
     /// Whether plain HTTP may leave the machine.
     pub insecure_plain_http: bool,
     /// Where the certificate comes from.
@@ -127,6 +132,8 @@ pub struct Settings {
     pub throttle: Throttle,
     /// Calls per second by action.
     pub throttle_rates: BTreeMap<String, u64>,
+    /// Failed authentications of an address in a minute.
+    pub failed_authentications: u32,
     /// Repositories of an account in a region.
     pub quota_repositories: u64,
     /// Images of a repository.
@@ -169,6 +176,10 @@ impl Settings {
             default_account: parsed(layers, "default_account")?,
             default_region: parsed(layers, "default_region")?,
             bare_host_registry: value(layers, "bare_host_registry")?,
+            anonymous_hosts: words(layers, "anonymous_hosts", |word| Ok(word.to_ascii_lowercase()))?,
+            trusted_proxies: words(layers, "trusted_proxies", |word| {
+                word.parse().map_err(|error: NetworkError| error.to_string())
+            })?,
             insecure_plain_http: value(layers, "insecure_plain_http")?,
             tls: value(layers, "tls")?,
             tls_cert: value::<Option<String>>(layers, "tls_cert")?.map(PathBuf::from),
@@ -184,6 +195,8 @@ impl Settings {
             limits: LimitSettings::from_layers(layers)?,
             throttle: value(layers, "throttle.enabled")?,
             throttle_rates: rates(layers)?,
+            failed_authentications: u32::try_from(value::<u64>(layers, "throttle.failed_authentications")?)
+                .unwrap_or(u32::MAX),
             quota_repositories: value(layers, "quotas.repositories")?,
             quota_images_per_repository: value(layers, "quotas.images_per_repository")?,
             quota_tags_per_image: value(layers, "quotas.tags_per_image")?,
@@ -249,6 +262,16 @@ fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
     name: &'static str,
 ) -> Result<T, SettingsError> {
     values::from_str(layers.get(name).0).map_err(|expected| wrong(layers, name, &expected))
+}
+
+/// A list with commas; empty = nothing.
+fn words<T>(
+    layers: &Layers,
+    name: &'static str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<Vec<T>, SettingsError> {
+    let words = layers.get(name).0.split(',').map(str::trim).filter(|word| !word.is_empty());
+    words.map(parse).collect::<Result<_, _>>().map_err(|expected| wrong(layers, name, &expected))
 }
 
 fn at_least_a_millisecond(layers: &Layers, name: &'static str) -> Result<Duration, SettingsError> {
@@ -369,6 +392,11 @@ mod tests {
                 "--token-ttl: invalid value `0s` for `token_ttl`: expected more than nothing",
             ),
             ("root_key", "c2hvcnQ=", "--root-key: invalid value `…` for `root_key`: expected 32 bytes"),
+            (
+                "trusted_proxies",
+                "10.0.0.1, proxy",
+                "--trusted-proxies: invalid value `10.0.0.1, proxy` for `trusted_proxies`: expected an address or a block such as 10.0.0.0/8",
+            ),
             ("tls", "files", "`tls = \"files\"` needs both `tls_cert` and `tls_key`"),
         ] {
             assert_eq!(with(name, text).unwrap_err(), message);

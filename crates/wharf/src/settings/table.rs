@@ -89,6 +89,18 @@ pub const SETTINGS: &[Setting] = &[
         "true",
         "On a host that names no registry, use the caller's own",
     ),
+    setting(
+        "anonymous_hosts",
+        Kind::Text,
+        "",
+        "Hosts, separated by commas, where repository policies may let callers without credentials pull; * for all",
+    ),
+    setting(
+        "trusted_proxies",
+        Kind::Text,
+        "",
+        "Proxies whose X-Forwarded-For and -Proto are believed: addresses or blocks such as 10.0.0.0/8, with commas",
+    ),
     setting("insecure_plain_http", Kind::Bool, "false", "Serve other machines without TLS"),
     setting(
         "tls",
@@ -169,6 +181,12 @@ pub const SETTINGS: &[Setting] = &[
         "GetAuthorizationToken=500,BatchGetImage=2000,GetDownloadUrlForLayer=3000,BatchCheckLayerAvailability=1000,\
          InitiateLayerUpload=100,UploadLayerPart=500,CompleteLayerUpload=100,PutImage=10",
         "Calls per second for each action, account and region; what is given replaces the default of that action",
+    ),
+    setting(
+        "throttle.failed_authentications",
+        Kind::Number,
+        "300",
+        "Failed authentications of one address in a minute, on loopback too; 0 for no limit",
     ),
     setting("quotas.repositories", Kind::Number, "100000", "Repositories of an account in a region"),
     setting(
