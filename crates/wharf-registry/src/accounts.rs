@@ -6,11 +6,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
-use wharf_iam::decision::Identity;
 use wharf_store::meta::accounts::{self, AccessKeyRow};
-use wharf_store::meta::iam::principals::{self, PrincipalRow};
-use wharf_store::meta::iam::tags as principal_tags;
-use wharf_store::meta::{MetaError, Tx, settings};
+use wharf_store::meta::{Tx, settings};
 use wharf_types::{AccountId, RegistryRef, Timestamp};
 use zeroize::Zeroizing;
 
@@ -67,14 +64,14 @@ pub struct AccessKeyRecord {
     /// Whether it may be used.
     pub active: bool,
     /// Who uses it.
-    pub identity: Arc<Identity>,
+    pub caller: Caller,
 }
 
 impl fmt::Debug for AccessKeyRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AccessKeyRecord")
             .field("active", &self.active)
-            .field("identity", &self.identity)
+            .field("identity", &self.caller.identity)
             .finish_non_exhaustive()
     }
 }
@@ -117,19 +114,20 @@ impl Registry {
         }
         let ticket = self.inner.access_keys.records.ticket();
         let wanted = id.clone();
-        let found = self.inner.meta.read(move |tx| find_key_and_user(tx, &wanted)).await?;
-        let Some((row, user)) = found else { return Ok(None) };
+        let read = move |tx: &mut Tx<'_>| accounts::find_access_key(tx, &wanted);
+        let Some(row) = self.inner.meta.read(read).await? else { return Ok(None) };
+        let caller = match &row.principal_id {
+            None => Some(Caller::root(row.account, &row.id)),
+            Some(user) => self.user_caller(user, &row.id).await?,
+        };
+        // A user goes with its keys: one that is being deleted has none that count.
+        let Some(caller) = caller else { return Ok(None) };
         let secret = self.inner.keys.root().unwrap(ACCESS_KEY, row.id.as_bytes(), &row.secret);
         let text =
             secret.ok().and_then(|bytes| Some(Zeroizing::new(std::str::from_utf8(&bytes).ok()?.to_owned())));
         let secret = text
             .ok_or_else(|| RegistryError::Internal(format!("the secret of access key {id} does not open")))?;
-        let active = row.active;
-        let identity = Arc::new(match user {
-            None => Identity::root(row.account, row.id),
-            Some(user) => identity_of(row, user),
-        });
-        let record = Arc::new(AccessKeyRecord { secret, active, identity });
+        let record = Arc::new(AccessKeyRecord { secret, active: row.active, caller });
         self.inner.access_keys.records.fill(ticket, &id, Arc::clone(&record));
         Ok(Some(record))
     }
@@ -279,7 +277,7 @@ impl Registry {
         let key = keys.into_iter().find(|key| key.active).ok_or_else(|| {
             RegistryError::NotFound(format!("account {account} has no active access key: make one first"))
         })?;
-        Ok(Caller { identity: Arc::new(Identity::root(account, key.id)) })
+        Ok(Caller::root(account, key.id))
     }
 
     /// Makes sure that both stores belong together and that the default account exists.
@@ -345,23 +343,6 @@ impl Registry {
         };
         Ok((NewAccessKey { account_id: account, access_key_id: id, secret_access_key: secret }, row))
     }
-}
-
-/// A key with the user it belongs to; `None` for a user: a key of the account's root user.
-type KeyAndUser = (AccessKeyRow, Option<(PrincipalRow, Vec<(String, String)>)>);
-
-fn find_key_and_user(tx: &mut Tx<'_>, id: &str) -> Result<Option<KeyAndUser>, MetaError> {
-    let Some(key) = accounts::find_access_key(tx, id)? else { return Ok(None) };
-    let Some(principal_id) = &key.principal_id else { return Ok(Some((key, None))) };
-    // The schema does not let a user go while it has keys; what cannot be read must not become the root user.
-    let user = principals::find_by_id(tx, principal_id)?.ok_or(MetaError::Missing)?;
-    let tags = principal_tags::list(tx, principal_id)?;
-    Ok(Some((key, Some((user, tags)))))
-}
-
-fn identity_of(key: AccessKeyRow, (user, tags): (PrincipalRow, Vec<(String, String)>)) -> Identity {
-    let arn = principal_arn(user.account, user.kind, &user.path, &user.name);
-    Identity { tags, ..Identity::user(key.account, key.id, arn, user.name, user.id) }
 }
 
 fn strangers(marker: Option<&str>, known: Option<&str>) -> RegistryError {

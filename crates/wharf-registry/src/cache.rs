@@ -5,6 +5,7 @@
 //! writer moves the ticket and invalidates under the exclusive one. A reader that was overtaken stores nothing, not
 //! for a moment: another request could meet it in that moment. A writer is done before it answers its client.
 
+use std::borrow::Borrow;
 use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
@@ -45,7 +46,11 @@ where
         }
     }
 
-    pub(crate) fn get(&self, key: &K) -> Option<V> {
+    pub(crate) fn get<Q>(&self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
         let (clearing, value) = self.entries.get(key)?;
         (clearing == self.clearings.load(Ordering::Acquire)).then_some(value)
     }

@@ -1,11 +1,16 @@
 //! Signed download URLs of `GetDownloadUrlForLayer`: the token names principal, repository, digest and expiry, and is
 //! authorized again when it is used.
 
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
 use serde::{Deserialize, Serialize};
 use wharf_store::meta::blobs;
 use wharf_types::{Digest, RepositoryRef};
 
 use crate::repositories::stored;
+use crate::accounts::AccessKeyRecord;
+use crate::sessions::Session;
 use crate::{Authorized, Caller, Registry, RegistryError};
 
 /// What a token seals.
@@ -18,6 +23,8 @@ struct Sealed {
     name: String,
     digest: String,
     expires_at: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    session: Option<String>,
 }
 
 impl Registry {
@@ -44,6 +51,8 @@ impl Registry {
             return Err(RegistryError::LayerInaccessible(*digest));
         }
         let identity = &at.caller().identity;
+        let expires_at = self.inner.clock.now().plus(self.inner.options.download_ttl);
+        let session = at.caller().session();
         let sealed = Sealed {
             access_key: identity.access_key_id.clone(),
             principal: identity.principal_id.clone(),
@@ -51,7 +60,8 @@ impl Registry {
             region: repository.name.registry.region.to_string(),
             name: repository.name.name.to_string(),
             digest: text,
-            expires_at: self.inner.clock.now().plus(self.inner.options.download_ttl).as_micros(),
+            expires_at: session.map_or(expires_at, |session| expires_at.min(session.expires_at)).as_micros(),
+            session: session.map(|session| BASE64.encode(session.encode())),
         };
         let plain =
             serde_json::to_vec(&sealed).map_err(|error| RegistryError::Internal(error.to_string()))?;
@@ -73,15 +83,29 @@ impl Registry {
         if sealed.expires_at <= self.inner.clock.now().as_micros() {
             return Err(gone());
         }
-        let record = self.authenticate_access_key(&sealed.access_key).await?.ok_or_else(gone)?;
-        if !record.active || record.identity.principal_id != sealed.principal {
-            return Err(gone());
-        }
+        let caller = self.holder(&sealed).await?.ok_or_else(gone)?;
         let repository = RepositoryRef::private(
             stored("account", &sealed.account)?,
             stored("region", &sealed.region)?,
             stored("repository name", &sealed.name)?,
         );
-        Ok((Caller { identity: record.identity.clone() }, repository, stored("digest", &sealed.digest)?))
+        Ok((caller, repository, stored("digest", &sealed.digest)?))
+    }
+
+    /// Whoever the token was issued to, as long as their credentials count.
+    async fn holder(&self, sealed: &Sealed) -> Result<Option<Caller>, RegistryError> {
+        if let Some(session) = &sealed.session {
+            let bytes = BASE64.decode(session).ok();
+            let Some(bytes) = bytes else { return Ok(None) };
+            let Some(session) = Session::decode(&bytes) else { return Ok(None) };
+            let mut hash = [0; 32];
+            hash.copy_from_slice(digest(&SHA256, &bytes).as_ref());
+            return self.session_caller(&hash, &sealed.access_key, session).await;
+        }
+        let record = self.authenticate_access_key(&sealed.access_key).await?;
+        let counts = |record: &AccessKeyRecord| {
+            record.active && record.caller.identity.principal_id == sealed.principal
+        };
+        Ok(record.filter(counts).map(|record| record.caller))
     }
 }

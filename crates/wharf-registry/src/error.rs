@@ -4,7 +4,7 @@
 use wharf_iam::decision::AccessDenied;
 use wharf_store::meta::MetaError;
 use wharf_store::object::ObjectError;
-use wharf_types::{Digest, ManifestError, RepositoryRef, Tag, UploadId};
+use wharf_types::{AccountId, Digest, ManifestError, RepositoryRef, Tag, UploadId};
 
 use crate::{IamError, ImageId};
 
@@ -23,6 +23,15 @@ pub enum RegistryError {
         .0.name, .0.registry.account
     )]
     RepositoryNotEmpty(RepositoryRef),
+    /// `RepositoryPolicyNotFoundException`.
+    #[error(
+        "Repository policy does not exist for the repository with name '{}' in the registry with id '{}'",
+        .0.name, .0.registry.account
+    )]
+    RepositoryPolicyNotFound(RepositoryRef),
+    /// `RegistryPolicyNotFoundException`.
+    #[error("Registry policy does not exist in the registry with id '{0}'")]
+    RegistryPolicyNotFound(AccountId),
     /// `ImageNotFoundException`.
     #[error(
         "The image with imageId {} does not exist within the repository with name '{}' in the registry with id '{}'",

@@ -25,6 +25,7 @@ mod lists;
 mod model;
 mod options;
 mod page;
+mod policies;
 mod pull_time;
 mod referrers;
 mod registry;
@@ -37,7 +38,7 @@ mod undelete;
 mod uninterrupted;
 mod uploads;
 
-pub use access::{Authorized, Caller};
+pub use access::{Authorized, Caller, Decided, Origin};
 pub use accounts::{AccessKeyInfo, AccessKeyRecord, NewAccessKey, PasswordError};
 pub use blobs::{BlobInfo, BlobReader, LayerCheck, LayerState};
 pub use clock::Clock;

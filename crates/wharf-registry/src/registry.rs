@@ -8,6 +8,7 @@ use wharf_store::meta::Meta;
 use wharf_store::object::ObjectStore;
 use wharf_store::seal::key_ring::RootKey;
 
+use crate::access::{Principals, ResourceRules};
 use crate::accounts::KeyCache;
 use crate::blobs::BlobCache;
 use crate::collect::Collector;
@@ -36,6 +37,8 @@ pub(crate) struct Inner {
     pub(crate) keys: KeyRing,
     pub(crate) sealers: Sealers,
     pub(crate) access_keys: KeyCache,
+    pub(crate) principals: Principals,
+    pub(crate) resource_rules: ResourceRules,
     pub(crate) repositories: RepositoryCache,
     pub(crate) repository_room: RepositoryRoom,
     pub(crate) images: ImageCaches,
@@ -110,6 +113,8 @@ impl Registry {
         };
         let inner = Inner {
             access_keys: KeyCache::default(),
+            principals: Principals::default(),
+            resource_rules: ResourceRules::default(),
             repositories: RepositoryCache::default(),
             repository_room: RepositoryRoom::default(),
             images: ImageCaches::new(),

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use wharf_store::meta::iam::{epochs, resource_policies};
 use wharf_store::meta::repositories::{self, NewRepositoryRow, RepositoryRow};
 use wharf_store::meta::{MetaError, Tx};
 use wharf_types::{
@@ -269,12 +270,17 @@ impl Registry {
                         return Err(RegistryError::RepositoryNotEmpty(name.clone()));
                     }
                     match repositories::mark_deleted(tx, id)? {
-                        true => Ok(()),
-                        false => Err(RegistryError::RepositoryNotFound(name.clone())),
+                        true => {}
+                        false => return Err(RegistryError::RepositoryNotFound(name.clone())),
                     }
+                    // One that is made later under its name begins without a policy.
+                    resource_policies::delete_of_repository(tx, id)?;
+                    epochs::move_on(tx, epochs::RESOURCE_POLICIES)?;
+                    Ok(())
                 })
                 .await?;
             registry.inner.repositories.0.invalidate(&repository.name);
+            registry.inner.resource_rules.forget_repository(&repository.name);
             registry.forget_blobs_of(repository.id);
             registry.clone().inner.tasks.spawn(async move {
                 if let Err(error) = registry.drop_deleted_repositories().await {

@@ -1,12 +1,15 @@
 //! Account settings: per account and region (ECR API, `GetAccountSetting`, `PutAccountSetting`).
 
-use wharf_store::meta::settings;
+use wharf_store::meta::iam::epochs;
+use wharf_store::meta::{Tx, settings};
 use wharf_types::RegistryRef;
 
 use crate::cache::CoherentCache;
 use crate::uninterrupted::uninterrupted;
 use crate::{Authorized, Registry, RegistryError};
 
+/// Which actions a registry's policy is asked about.
+pub(crate) const REGISTRY_POLICY_SCOPE: &str = "REGISTRY_POLICY_SCOPE";
 const BLOB_MOUNTING: &str = "BLOB_MOUNTING";
 const ENABLED: &str = "ENABLED";
 const DISABLED: &str = "DISABLED";
@@ -14,7 +17,7 @@ const DISABLED: &str = "DISABLED";
 /// Settings and the values that may be put, the default first; the dialect has its own for `BLOB_MOUNTING`.
 const SETTINGS: [(&str, &[&str]); 3] = [
     ("BASIC_SCAN_TYPE_VERSION", &["AWS_NATIVE"]),
-    ("REGISTRY_POLICY_SCOPE", &["V2"]),
+    (REGISTRY_POLICY_SCOPE, &["V2", "V1"]),
     (BLOB_MOUNTING, &[ENABLED, DISABLED]),
 ];
 
@@ -65,8 +68,15 @@ impl Registry {
         let (registry, of, value) = (self.clone(), of.target().clone(), value.to_owned());
         uninterrupted(async move {
             let (wanted, put) = (of.clone(), value.clone());
-            let outcome = registry.inner.meta.write(move |tx| settings::put(tx, &wanted, name, &put)).await;
+            let change = move |tx: &mut Tx<'_>| {
+                if name == REGISTRY_POLICY_SCOPE {
+                    epochs::move_on(tx, epochs::RESOURCE_POLICIES)?;
+                }
+                settings::put(tx, &wanted, name, &put)
+            };
+            let outcome = registry.inner.meta.write(change).await;
             registry.inner.settings.blob_mounting.invalidate(&of);
+            registry.inner.resource_rules.forget_registry(&of);
             outcome?;
             Ok(value)
         })

@@ -1,12 +1,15 @@
 //! Resource tags of repositories (not image tags).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use wharf_store::meta::repositories;
+use wharf_store::meta::iam::epochs;
+use wharf_store::meta::{Tx, repositories};
 use wharf_types::RepositoryRef;
 
 use crate::repositories::hold_repository;
-use crate::{Authorized, Registry, RegistryError};
+use crate::uninterrupted::uninterrupted;
+use crate::{Authorized, Registry, RegistryError, Repository};
 
 /// Tags a repository may carry (quota, not adjustable in ECR).
 const MOST_TAGS: usize = 50;
@@ -53,10 +56,7 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         check_resource_tags(&tags)?;
         let repository = self.repository(at).await?;
-        self.inner
-            .meta
-            .write(move |tx| {
-                hold_repository(tx, &repository)?;
+        self.change_tags(repository, move |tx, repository| {
                 let mut all: BTreeMap<String, String> =
                     repositories::resource_tags(tx, repository.id)?.into_iter().collect();
                 all.extend(tags.iter().cloned());
@@ -71,6 +71,27 @@ impl Registry {
             .await
     }
 
+    /// Tags decide over access, so that what is remembered of them goes with every change.
+    async fn change_tags(
+        &self,
+        repository: Arc<Repository>,
+        change: impl Fn(&mut Tx<'_>, &Repository) -> Result<(), RegistryError> + Send + 'static,
+    ) -> Result<(), RegistryError> {
+        let inner = self.inner.clone();
+        uninterrupted(async move {
+            let name = repository.name.clone();
+            let work = move |tx: &mut Tx<'_>| {
+                hold_repository(tx, &repository)?;
+                epochs::move_on(tx, epochs::RESOURCE_POLICIES)?;
+                change(tx, &repository)
+            };
+            let outcome = inner.meta.write(work).await;
+            inner.resource_rules.forget_repository(&name);
+            outcome
+        })
+        .await
+    }
+
     /// Removes tags by key; keys that are not there are ignored.
     pub async fn untag_resource(
         &self,
@@ -79,10 +100,7 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         let repository = self.repository(at).await?;
         let keys = keys.to_vec();
-        self.inner
-            .meta
-            .write(move |tx| {
-                hold_repository(tx, &repository)?;
+        self.change_tags(repository, move |tx, repository| {
                 for key in &keys {
                     repositories::remove_resource_tag(tx, repository.id, key)?;
                 }

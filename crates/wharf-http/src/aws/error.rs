@@ -212,6 +212,8 @@ fn ecr_error(error: &RegistryError) -> WireError {
         E::RepositoryNotFound(_) => "RepositoryNotFoundException",
         E::RepositoryAlreadyExists(_) => "RepositoryAlreadyExistsException",
         E::RepositoryNotEmpty(_) => "RepositoryNotEmptyException",
+        E::RepositoryPolicyNotFound(_) => "RepositoryPolicyNotFoundException",
+        E::RegistryPolicyNotFound(_) => "RegistryPolicyNotFoundException",
         E::ImageNotFound(..) | E::ManifestUnknown => "ImageNotFoundException",
         E::ImageTagAlreadyExists { .. } => "ImageTagAlreadyExistsException",
         E::ImageAlreadyExists { .. } => "ImageAlreadyExistsException",

@@ -6,6 +6,7 @@ mod images;
 mod layers;
 mod lifecycle;
 pub(crate) mod output;
+mod policies;
 mod pull_time;
 mod registry;
 mod repositories;
@@ -49,10 +50,10 @@ const OPERATIONS: &[Operation] = &[
     Operation::not_built("CreateRepositoryCreationTemplate", &["ecr:CreateRepositoryCreationTemplate"]),
     Operation::built::<lifecycle::DeleteLifecyclePolicy>("DeleteLifecyclePolicy"),
     Operation::not_built("DeletePullThroughCacheRule", &["ecr:DeletePullThroughCacheRule"]),
-    Operation::not_built("DeleteRegistryPolicy", &["ecr:DeleteRegistryPolicy"]),
+    Operation::built::<policies::DeleteRegistryPolicy>("DeleteRegistryPolicy"),
     Operation::built::<repositories::DeleteRepository>("DeleteRepository"),
     Operation::not_built("DeleteRepositoryCreationTemplate", &["ecr:DeleteRepositoryCreationTemplate"]),
-    Operation::not_built("DeleteRepositoryPolicy", &["ecr:DeleteRepositoryPolicy"]),
+    Operation::built::<policies::DeleteRepositoryPolicy>("DeleteRepositoryPolicy"),
     Operation::not_built("DeleteSigningConfiguration", &["ecr:DeleteSigningConfiguration"]),
     Operation::built::<pull_time::DeregisterPullTimeUpdateExclusion>("DeregisterPullTimeUpdateExclusion"),
     Operation::not_built("DescribeImageReplicationStatus", &["ecr:DescribeImageReplicationStatus"]),
@@ -69,9 +70,9 @@ const OPERATIONS: &[Operation] = &[
     Operation::built::<layers::GetDownloadUrlForLayer>("GetDownloadUrlForLayer"),
     Operation::built::<lifecycle::GetLifecyclePolicy>("GetLifecyclePolicy"),
     Operation::built::<lifecycle::GetLifecyclePolicyPreview>("GetLifecyclePolicyPreview"),
-    Operation::not_built("GetRegistryPolicy", &["ecr:GetRegistryPolicy"]),
+    Operation::built::<policies::GetRegistryPolicy>("GetRegistryPolicy"),
     Operation::not_built("GetRegistryScanningConfiguration", &["ecr:GetRegistryScanningConfiguration"]),
-    Operation::not_built("GetRepositoryPolicy", &["ecr:GetRepositoryPolicy"]),
+    Operation::built::<policies::GetRepositoryPolicy>("GetRepositoryPolicy"),
     Operation::not_built("GetSigningConfiguration", &["ecr:GetSigningConfiguration"]),
     Operation::built::<layers::InitiateLayerUpload>("InitiateLayerUpload"),
     Operation::built::<images::ListImageReferrers>("ListImageReferrers"),
@@ -84,12 +85,12 @@ const OPERATIONS: &[Operation] = &[
     Operation::not_built("PutImageScanningConfiguration", &["ecr:PutImageScanningConfiguration"]),
     Operation::built::<repositories::PutImageTagMutability>("PutImageTagMutability"),
     Operation::built::<lifecycle::PutLifecyclePolicy>("PutLifecyclePolicy"),
-    Operation::not_built("PutRegistryPolicy", &["ecr:PutRegistryPolicy"]),
+    Operation::built::<policies::PutRegistryPolicy>("PutRegistryPolicy"),
     Operation::not_built("PutRegistryScanningConfiguration", &["ecr:PutRegistryScanningConfiguration"]),
     Operation::not_built("PutReplicationConfiguration", &["ecr:PutReplicationConfiguration"]),
     Operation::not_built("PutSigningConfiguration", &["ecr:PutSigningConfiguration"]),
     Operation::built::<pull_time::RegisterPullTimeUpdateExclusion>("RegisterPullTimeUpdateExclusion"),
-    Operation::not_built("SetRepositoryPolicy", &["ecr:SetRepositoryPolicy"]),
+    Operation::built::<policies::SetRepositoryPolicy>("SetRepositoryPolicy"),
     Operation::not_built("StartImageScan", &["ecr:StartImageScan"]),
     Operation::built::<lifecycle::StartLifecyclePolicyPreview>("StartLifecyclePolicyPreview"),
     Operation::not_built("StartReplicationBackfill", &["ecr:StartReplicationBackfill"]),

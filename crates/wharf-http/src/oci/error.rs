@@ -171,6 +171,8 @@ impl From<RegistryError> for OciError {
             // What only the JSON API asks for; refused here as it would be there.
             E::RepositoryAlreadyExists(_)
             | E::RepositoryNotEmpty(_)
+            | E::RepositoryPolicyNotFound(_)
+            | E::RegistryPolicyNotFound(_)
             | E::ImageAlreadyExists { .. }
             | E::LayerAlreadyExists(_)
             | E::InvalidTagParameter(_)

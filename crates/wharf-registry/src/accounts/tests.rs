@@ -1,6 +1,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use wharf_iam::decision::Need;
 use wharf_store::meta::{Meta, SqliteOptions};
 use wharf_store::object::{MemoryObjects, ObjectId, ObjectStore};
@@ -45,8 +46,13 @@ impl Fixture {
 
     pub(crate) fn authorized<T>(&self, account: &str, target: T) -> Authorized<T> {
         let account = account.parse().unwrap();
-        let caller = Caller { identity: Arc::new(Identity::root(account, "AKIATEST")) };
-        self.registry.authorize(&caller, target, &[Need::new("ecr:Test", "*", account)]).unwrap()
+        let caller = Caller::root(account, "AKIATEST");
+        // Nothing has to be waited for where the metadata is a file.
+        self.registry
+            .authorize(&caller, target, &[Need::new("ecr:Test", "*", account)])
+            .now_or_never()
+            .unwrap()
+            .unwrap()
     }
 
     pub(crate) fn here(&self) -> Authorized<RegistryRef> {
@@ -103,7 +109,7 @@ async fn keys_have_the_form_of_awss_and_open_after_a_restart() {
     let record = fixture.registry.authenticate_access_key(&new.access_key_id).await.unwrap().unwrap();
     assert_eq!(*record.secret, *new.secret_access_key);
     assert!(record.active);
-    assert_eq!(record.identity.arn, format!("arn:aws:iam::{}:root", new.account_id));
+    assert_eq!(record.caller.identity.arn, format!("arn:aws:iam::{}:root", new.account_id));
     assert!(!format!("{record:?}").contains(secret));
     assert!(fixture.registry.authenticate_access_key("AKIAUNKNOWN").await.unwrap().is_none());
 }

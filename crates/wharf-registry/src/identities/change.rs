@@ -36,5 +36,6 @@ impl Registry {
     /// another node.
     pub fn identities_changed(&self) {
         self.inner.access_keys.clear();
+        self.inner.principals.clear();
     }
 }

@@ -1,6 +1,5 @@
 use std::sync::Arc;
 
-use wharf_iam::decision::Identity;
 use wharf_store::meta::MetaError;
 use wharf_types::Mutability;
 
@@ -11,9 +10,9 @@ use crate::{Encryption, KeyDomain};
 const ROLE: &str = "arn:aws:iam::123456789012:role/scanner";
 
 fn caller(arn: &str) -> Caller {
-    let mut identity = Identity::root(ACCOUNT.parse().unwrap(), "AKIATEST");
-    identity.arn = arn.to_owned();
-    Caller { identity: Arc::new(identity) }
+    let mut caller = Caller::root(ACCOUNT.parse().unwrap(), "AKIATEST");
+    Arc::make_mut(&mut caller.identity).arn = arn.to_owned();
+    caller
 }
 
 fn page(limit: usize, token: Option<String>) -> PageRequest {

@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use wharf_iam::decision::{Identity, Need};
+use futures_util::FutureExt as _;
+use wharf_iam::decision::Need;
 use wharf_registry::{
     Authorized, BodyError, BodyStream, Caller, Clock, EncryptionType, NewRepository, Options, PutImage,
     Registry, RegistryError,
@@ -60,8 +61,8 @@ impl Depot {
 
     pub fn may<T>(&self, target: T) -> Authorized<T> {
         let account = ACCOUNT.parse().unwrap();
-        let caller = Caller { identity: Arc::new(Identity::root(account, "AKIATEST")) };
-        self.registry.authorize(&caller, target, &[Need::new("ecr:*", "*", account)]).unwrap()
+        let caller = Caller::root(account, "AKIATEST");
+        self.registry.authorize(&caller, target, &[Need::new("ecr:*", "*", account)]).now_or_never().unwrap().unwrap()
     }
 
     pub fn here(&self) -> Authorized<RegistryRef> {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use wharf_iam::decision::{Identity, Need};
+use futures_util::FutureExt as _;
+use wharf_iam::decision::Need;
 use wharf_registry::{
     Authorized, BodyStream, Caller, Clock, EncryptionType, NewRepository, Options, PutImage, PutOutcome,
     Registry, RegistryError,
@@ -50,8 +51,8 @@ impl House {
 
     pub fn may<T>(&self, target: T) -> Authorized<T> {
         let account = ACCOUNT.parse().unwrap();
-        let caller = Caller { identity: Arc::new(Identity::root(account, "AKIATEST")) };
-        self.registry.authorize(&caller, target, &[Need::new("ecr:PutImage", "*", account)]).unwrap()
+        let caller = Caller::root(account, "AKIATEST");
+        self.registry.authorize(&caller, target, &[Need::new("ecr:PutImage", "*", account)]).now_or_never().unwrap().unwrap()
     }
 
     pub fn here(&self) -> Authorized<RegistryRef> {

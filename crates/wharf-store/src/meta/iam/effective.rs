@@ -103,11 +103,6 @@ pub fn managed_document(tx: &mut Tx<'_>, arn: &str) -> Result<Option<String>, Me
     )
 }
 
-/// Whose an access key is: `None` without the key, `Some(None)` for a key of an account's root user.
-pub fn key_owner(tx: &mut Tx<'_>, access_key_id: &str) -> Result<Option<Option<String>>, MetaError> {
-    tx.query_opt("SELECT principal_id FROM access_keys WHERE id = $1", &[&access_key_id], |row| row.get(0))
-}
-
 fn policy(row: &Row<'_>) -> Result<EffectivePolicy, MetaError> {
     Ok(EffectivePolicy { name: row.get(0)?, document: row.get(1)? })
 }
