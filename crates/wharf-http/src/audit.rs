@@ -38,6 +38,8 @@ pub struct AuditRecord<'a> {
     pub identity: Option<&'a Identity>,
     /// What the call needed permission for.
     pub needs: &'a [Need],
+    /// What allowed or denied the first of them, where that is known.
+    pub decided: Option<&'a str>,
     /// HTTP status.
     pub status: u16,
     /// Code and text of the error.
@@ -148,6 +150,9 @@ impl AuditRecord<'_> {
                 "microseconds": u64::try_from(self.took.as_micros()).unwrap_or(u64::MAX),
             },
         });
+        if let Some(decided) = self.decided {
+            record["additionalEventData"]["decidedBy"] = decided.into();
+        }
         if !resources.is_empty() {
             record["resources"] = resources.into();
         }
@@ -207,6 +212,7 @@ mod tests {
                     request_id: &position.to_string(),
                     identity: Some(&identity),
                     needs: &needs,
+                    decided: Some("an identity-based policy allows the action: push, statement 0"),
                     status: 400,
                     error: Some(("LayersNotFoundException", "no")),
                     took: Duration::from_millis(3),

@@ -1,15 +1,16 @@
 //! Signed downloads: the URLs that `GetDownloadUrlForLayer` hands out. A URL says who asked and for what; whether that
 //! one still may is decided again when it is used.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
-    HeaderValue, RANGE, USER_AGENT, X_CONTENT_TYPE_OPTIONS,
+    HeaderValue, RANGE, REFERER, USER_AGENT, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{Method, Request, Response, StatusCode};
 use wharf_iam::decision::Need;
-use wharf_registry::{Caller, RegistryError};
+use wharf_registry::{Caller, Decided, Origin, RegistryError};
 use wharf_types::{ByteRange, Digest, RangeError, RepositoryRef};
 
 use crate::audit::AuditRecord;
@@ -26,6 +27,7 @@ struct Opened {
     caller: Caller,
     repository: RepositoryRef,
     needs: Vec<Need>,
+    decided: Option<String>,
 }
 
 /// `GET` or `HEAD /wharf/download/<token>`, with `Range`.
@@ -37,7 +39,7 @@ pub(crate) async fn handle<B>(
 ) -> Response<Body> {
     let (at, started) = (faces.registry().clock().now(), Instant::now());
     let mut opened = None;
-    let outcome = serve(faces, request, token, &mut opened).await;
+    let outcome = serve(faces, request, token, peer, &mut opened).await;
     let wire = outcome.as_ref().err().map(|error| error.to_wire(Vocabulary::Ecr));
     let response = outcome.unwrap_or_else(|error| refusal(&error));
     if faces.audit().is_on() {
@@ -52,6 +54,7 @@ pub(crate) async fn handle<B>(
             request_id: &uuid::Uuid::new_v4().to_string(),
             identity: opened.as_ref().map(|opened| &*opened.caller.identity),
             needs: opened.as_ref().map_or(&[], |opened| &opened.needs),
+            decided: opened.as_ref().and_then(|opened| opened.decided.as_deref()),
             status: response.status().as_u16(),
             error: wire.as_ref().map(|wire| (wire.code, wire.message.as_str())),
             took: started.elapsed(),
@@ -65,18 +68,40 @@ async fn serve<B>(
     faces: &Faces,
     request: &Request<B>,
     token: &str,
+    peer: Peer,
     opened: &mut Option<Opened>,
 ) -> Result<Response<Body>, AwsError> {
     let registry = faces.registry();
     let (caller, repository, digest) = registry.open_download_token(token).await?;
+    let text = |name| request.headers().get(name).and_then(|value| Some(value.to_str().ok()?.to_owned()));
+    let origin = Origin {
+        address: peer.addr.ip(),
+        secure: peer.tls || faces.config().secure,
+        user_agent: text(USER_AGENT),
+        referer: text(REFERER),
+        region: repository.registry.region.clone(),
+        explain: faces.audit().is_on(),
+    };
+    let caller = caller.from(Arc::new(origin));
     let needs = vec![repository.need(ACTION)];
-    *opened = Some(Opened { caller: caller.clone(), repository: repository.clone(), needs: needs.clone() });
+    let notes = opened.insert(Opened {
+        caller: caller.clone(),
+        repository: repository.clone(),
+        needs: needs.clone(),
+        decided: None,
+    });
     let principal = &caller.identity.principal_id;
     if let Err(wait) = faces.throttle().take(&repository.registry, principal, "GetDownloadUrlForLayer") {
         faces.metrics().throttled();
         return Err(AwsError::Throttled(wait));
     }
-    let at = registry.authorize(&caller, repository, &needs)?;
+    let at = registry.authorize(&caller, repository, &needs).await;
+    notes.decided = match &at {
+        Ok(at) => at.decided().map(ToString::to_string),
+        Err(RegistryError::AccessDenied(denied)) => Some(Decided::from(denied).to_string()),
+        Err(_) => None,
+    };
+    let at = at?;
     let reader = registry.open_blob(&at, &digest).await?;
     let size = reader.info.size;
     let range = request.headers().get(RANGE).and_then(|value| value.to_str().ok());

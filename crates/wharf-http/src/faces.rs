@@ -132,6 +132,12 @@ impl Faces {
         if path == "/v2" || path.starts_with("/v2/") {
             return oci::handle(self, request, peer).await;
         }
+        if path == oci::TOKEN_PATH {
+            let started = Instant::now();
+            let response = oci::token(self, request, peer).await;
+            self.inner.metrics.request(Face::Oci, "token", response.status().as_u16(), started.elapsed());
+            return response;
+        }
         if path == "/" && is_aws(&request) {
             return aws::handle(self, request, peer).await;
         }

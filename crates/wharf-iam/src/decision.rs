@@ -48,6 +48,8 @@ pub enum IdentityKind {
     AssumedRole,
     /// A session that `GetFederationToken` gave.
     FederatedUser,
+    /// Nobody in particular: a caller without a credential, where such are heard.
+    Anonymous,
 }
 
 impl IdentityKind {
@@ -58,6 +60,7 @@ impl IdentityKind {
             Self::User => "User",
             Self::AssumedRole => "AssumedRole",
             Self::FederatedUser => "FederatedUser",
+            Self::Anonymous => "Anonymous",
         }
     }
 }
@@ -240,9 +243,10 @@ pub fn decide(identity: &Identity, need: &Need) -> Decision {
             Decision { allowed: true, reason: Reason::RootOfAccount }
         }
         IdentityKind::Root => Decision { allowed: false, reason: Reason::NoResourcePolicyAllows },
-        IdentityKind::User | IdentityKind::AssumedRole | IdentityKind::FederatedUser => {
-            Decision { allowed: false, reason: Reason::NoIdentityPolicyAllows }
-        }
+        IdentityKind::User
+        | IdentityKind::AssumedRole
+        | IdentityKind::FederatedUser
+        | IdentityKind::Anonymous => Decision { allowed: false, reason: Reason::NoIdentityPolicyAllows },
     }
 }
 
@@ -271,6 +275,8 @@ pub struct AccessDenied {
     pub resource: String,
     /// What decided.
     pub reason: Reason,
+    /// The statement that denies, for the audit log; the text for the client does not tell.
+    pub by: Option<String>,
 }
 
 impl AccessDenied {
@@ -281,6 +287,7 @@ impl AccessDenied {
             action: need.action,
             resource: need.resource.clone().into(),
             reason,
+            by: None,
         }
     }
 
@@ -291,13 +298,14 @@ impl AccessDenied {
             action: need.action,
             resource: need.resource.clone().into(),
             reason: Reason::NoResourcePolicyAllows,
+            by: None,
         }
     }
 }
 
 impl fmt::Display for AccessDenied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { caller, action, resource, reason } = self;
+        let Self { caller, action, resource, reason, by: _ } = self;
         write!(f, "User: {caller} is not authorized to perform: {action} on resource: {resource}")?;
         let because = match reason {
             // A refusal never has these reasons; the old form of the text, without one, still parses in clients.

@@ -14,8 +14,6 @@ use zeroize::Zeroizing;
 use self::password::OpenedTokens;
 pub use self::password::PasswordError;
 use crate::cache::CoherentCache;
-use crate::identities::principal_arn;
-use crate::uninterrupted::uninterrupted;
 use crate::{Caller, Registry, RegistryError};
 
 /// What a secret access key is sealed for, besides its id.
@@ -212,16 +210,10 @@ impl Registry {
         id: &str,
         change: impl Fn(&mut Tx<'_>, &str) -> Result<bool, RegistryError> + Send + 'static,
     ) -> Result<(), RegistryError> {
-        let (registry, id) = (self.clone(), id.to_owned());
-        uninterrupted(async move {
-            let wanted = id.clone();
-            let outcome = registry.inner.meta.write(move |tx| change(tx, &wanted)).await;
-            // A failed answer does not tell whether the change is there, so the next look reads it.
-            registry.inner.access_keys.records.invalidate(&id);
-            match outcome? {
-                true => Ok(()),
-                false => Err(RegistryError::NotFound(format!("there is no access key {id}"))),
-            }
+        let id = id.to_owned();
+        self.write_identities(move |tx| match change(tx, &id)? {
+            true => Ok(()),
+            false => Err(RegistryError::NotFound(format!("there is no access key {id}"))),
         })
         .await
     }

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use wharf_store::meta::blobs;
 use wharf_types::{Digest, RepositoryRef};
 
-use crate::repositories::stored;
 use crate::accounts::AccessKeyRecord;
+use crate::repositories::stored;
 use crate::sessions::Session;
 use crate::{Authorized, Caller, Registry, RegistryError};
 

@@ -136,7 +136,10 @@ impl Registry {
                 return;
             }
         }
-        match self.is_excluded(&repository.name.registry, caller.identity.role_arn.as_ref().unwrap_or(&caller.identity.arn)) {
+        match self.is_excluded(
+            &repository.name.registry,
+            caller.identity.role_arn.as_ref().unwrap_or(&caller.identity.arn),
+        ) {
             Ok(true) => return,
             Ok(false) => {}
             Err(error) => {

@@ -57,18 +57,18 @@ impl Registry {
         check_resource_tags(&tags)?;
         let repository = self.repository(at).await?;
         self.change_tags(repository, move |tx, repository| {
-                let mut all: BTreeMap<String, String> =
-                    repositories::resource_tags(tx, repository.id)?.into_iter().collect();
-                all.extend(tags.iter().cloned());
-                if all.len() > MOST_TAGS {
-                    return Err(RegistryError::TooManyTags);
-                }
-                for (key, value) in &tags {
-                    repositories::put_resource_tag(tx, repository.id, key, value)?;
-                }
-                Ok(())
-            })
-            .await
+            let mut all: BTreeMap<String, String> =
+                repositories::resource_tags(tx, repository.id)?.into_iter().collect();
+            all.extend(tags.iter().cloned());
+            if all.len() > MOST_TAGS {
+                return Err(RegistryError::TooManyTags);
+            }
+            for (key, value) in &tags {
+                repositories::put_resource_tag(tx, repository.id, key, value)?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Tags decide over access, so that what is remembered of them goes with every change.
@@ -101,12 +101,12 @@ impl Registry {
         let repository = self.repository(at).await?;
         let keys = keys.to_vec();
         self.change_tags(repository, move |tx, repository| {
-                for key in &keys {
-                    repositories::remove_resource_tag(tx, repository.id, key)?;
-                }
-                Ok(())
-            })
-            .await
+            for key in &keys {
+                repositories::remove_resource_tag(tx, repository.id, key)?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// The repository's tags in order of key.

@@ -104,7 +104,7 @@ async fn present(faces: &Faces, parts: &Parts, service: &str) -> Result<(Present
     let status = if found.active { KeyStatus::Active } else { KeyStatus::Inactive };
     let record =
         KeyRecord { secret: Secret::new(found.secret.as_str()), status, session_token: None, expires: None };
-    Ok((presented, Key { record, caller: Caller { identity: found.identity.clone() } }))
+    Ok((presented, Key { record, caller: found.caller }))
 }
 
 /// The second phase: the signature, over the body's hash.

@@ -135,8 +135,8 @@ fn dispatch<'a, C: Call>(request: &'a AwsRequest<'a>, input: Input) -> Running<'
         let (call, target) = C::parse(input, request)?;
         let needs = call.needs(&target);
         debug_assert!(needs.iter().all(|need| C::ACTIONS.contains(&need.action)), "{:?}", C::ACTIONS);
-        let authorized = request.registry().authorize(request.caller(), target, &needs);
-        request.note_needs(needs);
+        let authorized = request.registry().authorize(request.caller(), target, &needs).await;
+        request.note(needs, authorized.as_ref());
         call.run(request, authorized?).await
     })
 }

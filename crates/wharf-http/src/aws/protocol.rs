@@ -2,22 +2,22 @@
 //!
 //! Order of checks: signature, rate, input, permission, existence, meaning.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, HeaderValue, REFERER, RETRY_AFTER, USER_AGENT};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use tracing::error;
 use uuid::Uuid;
-use wharf_iam::decision::Need;
 use wharf_iam::sigv4::SignatureError;
-use wharf_registry::Caller;
+use wharf_registry::{Caller, Origin};
 use wharf_types::{Region, Timestamp};
 
 use super::authentication::{LARGE, Verified, read_body, verify, verify_buffered};
 use super::operation::{Operation, Service, tables};
+use super::request::Noted;
 use super::{Answer, AwsError, AwsRequest, Input, Vocabulary, WireError, query};
 use crate::audit::AuditRecord;
 use crate::metrics::Face;
@@ -41,7 +41,7 @@ struct Notes {
     called: Option<String>,
     caller: Option<Caller>,
     region: Option<Region>,
-    needs: Vec<Need>,
+    noted: Noted,
 }
 
 /// Serves a request of one of the AWS protocols: `POST /`, or `GET /` with a signed query.
@@ -60,7 +60,7 @@ where
         called: None,
         caller: None,
         region: None,
-        needs: Vec::new(),
+        noted: Noted::default(),
     };
     let outcome = route(faces, &parts, body, peer, &mut notes).await;
     let outcome = outcome.map_err(|error| limit_failures(faces, peer, error));
@@ -194,14 +194,25 @@ async fn serve(
     let operation = operation?;
     let host = parts.headers.get(http::header::HOST).and_then(|value| value.to_str().ok());
     let host = host.or(parts.uri.authority().map(|authority| authority.as_str())).unwrap_or("localhost");
+    let text = |name| parts.headers.get(name).and_then(|value| Some(value.to_str().ok()?.to_owned()));
+    let secure = peer.tls || faces.config().secure;
+    let origin = Origin {
+        address: peer.addr.ip(),
+        secure,
+        user_agent: text(USER_AGENT),
+        referer: text(REFERER),
+        region: region.clone(),
+        explain: faces.audit().is_on(),
+    };
+    let caller = caller.from(Arc::new(origin));
     let request = AwsRequest {
         faces,
         service: service.name,
         caller,
         region,
         host: host.to_owned(),
-        secure: peer.tls || faces.config().secure,
-        needs: OnceLock::new(),
+        secure,
+        noted: OnceLock::new(),
     };
     let principal = &request.caller.identity.principal_id;
     if let Err(wait) = faces.throttle().take(&request.registry_of(None), principal, operation.name) {
@@ -216,7 +227,7 @@ async fn serve(
     };
     let result = operation.serve(&request, input).await;
     request.registry().note_key_use(&request.caller.identity.access_key_id, service.name, &request.region);
-    notes.needs = request.needs.into_inner().unwrap_or_default();
+    notes.noted = request.noted.into_inner().unwrap_or_default();
     drop(body);
     result
 }
@@ -253,7 +264,8 @@ impl Notes {
             user_agent,
             request_id,
             identity: self.caller.as_ref().map(|caller| &*caller.identity),
-            needs: &self.needs,
+            needs: &self.noted.needs,
+            decided: self.noted.decided.as_deref(),
             status: ending.status.as_u16(),
             error: ending.error.map(|wire| (wire.code, wire.message.as_str())),
             took: ending.took,

@@ -3,11 +3,18 @@
 use std::sync::OnceLock;
 
 use wharf_iam::decision::Need;
-use wharf_registry::{Caller, Registry};
+use wharf_registry::{Authorized, Caller, Decided, Registry, RegistryError};
 use wharf_types::{AccountId, Region, RegistryRef, RepositoryRef};
 
 use crate::Faces;
 use crate::host;
+
+/// What the log of calls wants to know of the permission step.
+#[derive(Debug, Default)]
+pub(super) struct Noted {
+    pub(super) needs: Vec<Need>,
+    pub(super) decided: Option<String>,
+}
 
 /// An authenticated request.
 pub struct AwsRequest<'a> {
@@ -18,7 +25,7 @@ pub struct AwsRequest<'a> {
     /// `Host` as the client sent it.
     pub(super) host: String,
     pub(super) secure: bool,
-    pub(super) needs: OnceLock<Vec<Need>>,
+    pub(super) noted: OnceLock<Noted>,
 }
 
 impl AwsRequest<'_> {
@@ -62,9 +69,14 @@ impl AwsRequest<'_> {
         format!("{}/{}", self.host_of(&repository.registry), repository.name)
     }
 
-    /// Keeps the needs for the audit record.
-    pub(super) fn note_needs(&self, needs: Vec<Need>) {
+    /// Keeps the needs, and what decided over them, for the audit record.
+    pub(super) fn note<T>(&self, needs: Vec<Need>, outcome: Result<&Authorized<T>, &RegistryError>) {
+        let decided = match outcome {
+            Ok(authorized) => authorized.decided().map(ToString::to_string),
+            Err(RegistryError::AccessDenied(denied)) => Some(Decided::from(denied).to_string()),
+            Err(_) => None,
+        };
         // Set once per request; there is nothing to do about a second time.
-        let _ = self.needs.set(needs);
+        let _ = self.noted.set(Noted { needs, decided });
     }
 }

@@ -18,16 +18,18 @@ mod receive;
 mod referrers;
 mod routes;
 mod tags;
+mod token;
 mod uploads;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::USER_AGENT;
+use http::header::{AUTHORIZATION, REFERER, USER_AGENT};
 use http::request::Parts;
 use http::{Request, Response};
 use wharf_iam::decision::Need;
-use wharf_registry::{Caller, Registry};
+use wharf_registry::{Authorized, Caller, Decided, Origin, Registry, RegistryError};
 use wharf_types::{RegistryRef, RepositoryRef, Timestamp};
 
 use self::auth::{Refused, Visitor};
@@ -41,6 +43,9 @@ use crate::audit::AuditRecord;
 use crate::metrics::Face;
 use crate::server::Peer;
 use crate::{Body, Faces};
+
+/// Where hosts that hear callers without credentials give out tokens.
+pub(crate) const TOKEN_PATH: &str = "/token";
 
 /// A request on its way to its handler, authorized but for what it may mount from.
 pub(crate) struct Call<'a> {
@@ -71,14 +76,14 @@ impl<'a> Call<'a> {
     }
 
     /// A witness for the repository a blob shall be mounted from; `None` if the caller may not read it.
-    fn authorize_source(&self, source: RepositoryRef) -> Option<At> {
+    async fn authorize_source(&self, source: RepositoryRef) -> Option<At> {
         let on_source = self.route.needs.iter().filter(|needed| needed.on == On::Source);
         let needs: Vec<Need> = on_source.map(|needed| needed.of(&source.registry, Some(&source))).collect();
         // A row without such a need does not mount.
         if needs.is_empty() {
             return None;
         }
-        self.registry().authorize(&self.caller, source, &needs).ok()
+        self.registry().authorize(&self.caller, source, &needs).await.ok()
     }
 
     /// What the request needs on its own target.
@@ -101,6 +106,7 @@ struct Notes {
     audited: bool,
     visitor: Option<(Caller, RegistryRef)>,
     needs: Vec<Need>,
+    decided: Option<String>,
     error: Option<(&'static str, String)>,
 }
 
@@ -114,17 +120,11 @@ where
     let body = RequestBody::new(&head, body, faces.config().limits.body_idle);
     let audited = faces.audit().is_on();
     let begun = if audited { faces.registry().clock().now() } else { Timestamp::from_micros(0) };
-    let mut notes = Notes { operation: "unknown", audited, visitor: None, needs: Vec::new(), error: None };
-    let response = match serve(faces, &head, body, &mut notes).await {
+    let mut notes =
+        Notes { operation: "unknown", audited, visitor: None, needs: Vec::new(), decided: None, error: None };
+    let response = match serve(faces, &head, body, peer, &mut notes).await {
         Ok(response) => response,
-        Err(Refused::NotAuthorized) => {
-            notes.fail("UNAUTHORIZED", "Not Authorized");
-            auth::challenge(&head)
-        }
-        Err(Refused::With(error)) => {
-            notes.fail(error.code(), error.message());
-            error.into_response()
-        }
+        Err(refused) => turn_away(faces, &head, peer, refused, &mut notes),
     };
     let took = started.elapsed();
     faces.metrics().request(Face::Oci, notes.operation, response.status().as_u16(), took);
@@ -142,6 +142,7 @@ where
             request_id: &uuid::Uuid::new_v4().to_string(),
             identity: caller.as_ref().map(|caller| &*caller.identity),
             needs: &notes.needs,
+            decided: notes.decided.as_deref(),
             status: response.status().as_u16(),
             error: notes.error.as_ref().map(|(code, message)| (*code, message.as_str())),
             took,
@@ -151,10 +152,56 @@ where
     response
 }
 
+/// The answer to a caller who does not get in.
+fn turn_away(faces: &Faces, head: &Parts, peer: Peer, refused: Refused, notes: &mut Notes) -> Response<Body> {
+    let error = match refused {
+        Refused::NotAuthorized => None,
+        Refused::WrongCredential => match faces.failures().count(peer.addr.ip()) {
+            Ok(()) => None,
+            Err(wait) => Some(OciError::throttled(wait)),
+        },
+        Refused::With(error) => Some(error),
+    };
+    match error {
+        None => {
+            notes.fail("UNAUTHORIZED", "Not Authorized");
+            auth::challenge(faces, head, peer)
+        }
+        Some(error) => {
+            notes.fail(error.code(), error.message());
+            error.into_response()
+        }
+    }
+}
+
+/// Answers `/token`, where callers of hosts that hear anybody get a token. Elsewhere there is no such place.
+pub(crate) async fn token<B>(faces: &Faces, request: Request<B>, peer: Peer) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Send + Sync + 'static,
+{
+    let (head, body) = request.into_parts();
+    let body = RequestBody::new(&head, body, faces.config().limits.body_idle);
+    match token::answer(faces, &head, body).await {
+        Ok(response) => response,
+        Err(refused) => {
+            let mut notes = Notes {
+                operation: "token",
+                audited: false,
+                visitor: None,
+                needs: Vec::new(),
+                decided: None,
+                error: None,
+            };
+            turn_away(faces, &head, peer, refused, &mut notes)
+        }
+    }
+}
+
 async fn serve(
     faces: &Faces,
     head: &Parts,
     body: RequestBody,
+    peer: Peer,
     notes: &mut Notes,
 ) -> Result<Response<Body>, Refused> {
     let found = find(head);
@@ -170,13 +217,45 @@ async fn serve(
         faces.metrics().throttled();
         return Err(Refused::With(OciError::throttled(wait)));
     }
+    // Who has shown nothing may have something to show: it is asked for instead of refused.
+    let hidden = caller.is_anonymous() && !head.headers.contains_key(AUTHORIZATION);
+    if hidden && matches!(route.handler, Handler::Base(_)) {
+        return Err(Refused::NotAuthorized);
+    }
+    let caller = caller.from(Arc::new(origin(head, peer, faces.config().secure, &registry, notes.audited)));
     let call = Call { faces, head, route, caller, body };
-    let outcome = match dispatch(call, registry, path, notes) {
+    let granted = match authorize(&call, registry, &path, notes).await {
+        Ok(granted) => granted,
+        Err(RegistryError::AccessDenied(_)) if hidden => return Err(Refused::NotAuthorized),
+        Err(error) => return Err(Refused::With(error.into())),
+    };
+    let outcome = match dispatch(call, granted, path) {
         Ok(Answering::Now(outcome)) => outcome,
         Ok(Answering::Later(outcome)) => outcome.await,
         Err(error) => Err(error),
     };
     outcome.map_err(Refused::With)
+}
+
+/// Where a request comes from, for conditions of policies.
+fn origin(head: &Parts, peer: Peer, secure: bool, registry: &RegistryRef, explain: bool) -> Origin {
+    let text = |name| head.headers.get(name).and_then(|value| Some(value.to_str().ok()?.to_owned()));
+    Origin {
+        address: peer.addr.ip(),
+        secure: peer.tls || secure,
+        user_agent: text(USER_AGENT),
+        referer: text(REFERER),
+        region: registry.region.clone(),
+        explain,
+    }
+}
+
+/// What a caller was found to be allowed.
+enum Granted {
+    /// To be told that this is a registry.
+    Nothing,
+    Registry(Authorized<RegistryRef>),
+    Repository(At),
 }
 
 /// The row that serves a request, and what its path names.
@@ -185,41 +264,63 @@ fn find(head: &Parts) -> Result<(&'static Route, Path), OciError> {
     Ok((routes::find(path.place(), &head.method)?, path))
 }
 
-/// Authorizes the call and hands it to its handler with the witness.
-fn dispatch<'a>(
-    call: Call<'a>,
+/// Decides whether the call may be served; from memory where that suffices.
+async fn authorize(
+    call: &Call<'_>,
     registry: RegistryRef,
-    path: Path,
+    path: &Path,
     notes: &mut Notes,
-) -> Result<Answering<'a>, OciError> {
+) -> Result<Granted, RegistryError> {
+    if matches!(call.route.handler, Handler::Base(_)) {
+        return Ok(Granted::Nothing);
+    }
     let repository = path.repository().map(|name| registry.repository(name.clone()));
     let needs = call.needs(&registry, repository.as_ref());
-    let faces = call.faces.registry();
-    let caller = call.caller.clone();
-    let at = |repository: Option<RepositoryRef>| -> Result<At, OciError> {
-        let repository = repository.ok_or_else(OciError::unknown_path)?;
-        Ok(faces.authorize(&caller, repository, &needs)?)
-    };
-    let answering = match (call.route.handler, path) {
-        (Handler::Base(handler), _) => Ok(Answering::Now(Ok(handler()))),
-        (Handler::Registry(handler), _) => {
-            faces.authorize(&caller, registry, &needs).map(|at| handler(call, at)).map_err(OciError::from)
-        }
-        (Handler::Repository(handler), _) => at(repository).map(|at| handler(call, at)),
-        (Handler::Manifest(handler), Path::Manifest(_, reference)) => {
-            at(repository).map(|at| handler(call, at, reference))
-        }
-        (Handler::Blob(handler), Path::Blob(_, digest) | Path::Referrers(_, digest)) => {
-            at(repository).map(|at| handler(call, at, digest))
-        }
-        (Handler::Upload(handler), Path::Upload(_, id)) => at(repository).map(|at| handler(call, at, id)),
-        // The table's test makes sure that handlers fit their places.
-        (Handler::Manifest(_) | Handler::Blob(_) | Handler::Upload(_), _) => Err(OciError::unknown_path()),
+    let outcome = match repository {
+        Some(repository) => witness(call, repository, &needs).await.map(Granted::Repository),
+        None => witness(call, registry, &needs).await.map(Granted::Registry),
     };
     if notes.audited {
         notes.needs = needs;
+        notes.decided = match &outcome {
+            Ok(Granted::Registry(at)) => at.decided().map(ToString::to_string),
+            Ok(Granted::Repository(at)) => at.decided().map(ToString::to_string),
+            Err(RegistryError::AccessDenied(denied)) => Some(Decided::from(denied).to_string()),
+            Ok(Granted::Nothing) | Err(_) => None,
+        };
     }
-    answering
+    outcome
+}
+
+async fn witness<T: Clone + Send + Sync>(
+    call: &Call<'_>,
+    target: T,
+    needs: &[Need],
+) -> Result<Authorized<T>, RegistryError> {
+    match call.registry().authorize_now(&call.caller, &target, needs) {
+        Some(answer) => answer,
+        None => Box::pin(call.registry().authorize(&call.caller, target, needs)).await,
+    }
+}
+
+/// Hands a call to its handler, with the witness that it may be served.
+fn dispatch(call: Call<'_>, granted: Granted, path: Path) -> Result<Answering<'_>, OciError> {
+    Ok(match (call.route.handler, granted, path) {
+        (Handler::Base(handler), Granted::Nothing, _) => Answering::Now(Ok(handler())),
+        (Handler::Registry(handler), Granted::Registry(at), _) => handler(call, at),
+        (Handler::Repository(handler), Granted::Repository(at), _) => handler(call, at),
+        (Handler::Manifest(handler), Granted::Repository(at), Path::Manifest(_, reference)) => {
+            handler(call, at, reference)
+        }
+        (
+            Handler::Blob(handler),
+            Granted::Repository(at),
+            Path::Blob(_, digest) | Path::Referrers(_, digest),
+        ) => handler(call, at, digest),
+        (Handler::Upload(handler), Granted::Repository(at), Path::Upload(_, id)) => handler(call, at, id),
+        // The table's test makes sure that handlers fit their places.
+        _ => return Err(OciError::unknown_path()),
+    })
 }
 
 impl Notes {

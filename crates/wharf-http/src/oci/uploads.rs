@@ -51,7 +51,7 @@ async fn mount(call: &Call<'_>, at: &At, digest: &Digest) -> Result<MountOutcome
     let registry = call.registry();
     if let Some(from) = call.query().get("from").filter(|from| !from.is_empty()) {
         let Ok(name) = from.parse::<RepositoryName>() else { return Ok(MountOutcome::NotMounted) };
-        let Some(source) = call.authorize_source(at.registry.repository(name)) else {
+        let Some(source) = call.authorize_source(at.registry.repository(name)).await else {
             return Ok(MountOutcome::NotMounted);
         };
         return Ok(registry.mount_blob(at, digest, Some(&source)).await?);
@@ -60,7 +60,7 @@ async fn mount(call: &Call<'_>, at: &At, digest: &Digest) -> Result<MountOutcome
         return Ok(MountOutcome::NotMounted);
     }
     for candidate in registry.mount_candidates(at, digest).await? {
-        let Some(source) = call.authorize_source(candidate) else { continue };
+        let Some(source) = call.authorize_source(candidate).await else { continue };
         let outcome = registry.mount_blob(at, digest, Some(&source)).await?;
         if matches!(outcome, MountOutcome::Mounted(_)) {
             return Ok(outcome);

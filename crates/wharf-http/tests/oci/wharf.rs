@@ -236,7 +236,7 @@ pub async fn create_repository(registry: &Registry, account: &str, name: &str, m
     let caller = registry.root_caller(account).await.unwrap();
     let target = RepositoryRef::private(account, REGION.parse().unwrap(), name.parse().unwrap());
     let need = Need::new("ecr:CreateRepository", target.arn(), account);
-    let at = registry.authorize(&caller, target, &[need]).unwrap();
+    let at = registry.authorize(&caller, target, &[need]).await.unwrap();
     let new = NewRepository {
         mutability,
         scan_on_push: false,

@@ -138,6 +138,10 @@ pub fn evaluate<'a>(
     resource_policies: &'a [&'a Policy],
     request: &Request<'_>,
 ) -> Evaluation<'a> {
+    let principal = match principal {
+        Principal::Identity(identity) if identity.kind == IdentityKind::Anonymous => Principal::Anonymous,
+        other => other,
+    };
     let question = Question::new(principal, policies, request);
     let gathered = match question.gather(policies, resource_policies) {
         Ok(gathered) => gathered,

@@ -10,8 +10,10 @@ use crate::sessions::SessionKind;
 
 /// The condition keys that policies ask for, in lower case, each once.
 pub(super) fn distinct_keys<'a>(policies: impl Iterator<Item = &'a Policy>) -> Vec<Box<str>> {
-    let mut keys: Vec<Box<str>> =
-        policies.flat_map(|policy| policy.context_keys()).map(|key| key.to_ascii_lowercase().into()).collect();
+    let mut keys: Vec<Box<str>> = policies
+        .flat_map(|policy| policy.context_keys())
+        .map(|key| key.to_ascii_lowercase().into())
+        .collect();
     keys.sort_unstable();
     keys.dedup();
     keys

@@ -28,6 +28,12 @@ impl Decided {
     }
 }
 
+impl From<&AccessDenied> for Decided {
+    fn from(denied: &AccessDenied) -> Self {
+        Self { reason: denied.reason, statement: denied.by.clone() }
+    }
+}
+
 impl fmt::Display for Decided {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.reason.as_str())?;
@@ -108,13 +114,8 @@ impl Registry {
         rules: &Rules,
         policies: &[&Policy],
     ) -> Result<Option<Decided>, RegistryError> {
-        let sources = Sources {
-            caller,
-            need,
-            tags: rules.tags(),
-            region: rules.region(),
-            now: self.inner.clock.now(),
-        };
+        let sources =
+            Sources { caller, need, tags: rules.tags(), region: rules.region(), now: self.inner.clock.now() };
         let theirs = policies.iter().flat_map(|policy| policy.context_keys());
         // Keys of resource policies come as written.
         let theirs: Vec<Cow<'_, str>> = theirs.map(lower).collect();
@@ -126,11 +127,8 @@ impl Registry {
             resource_account: need.resource_account.as_str(),
             context: &context,
         };
-        let principal = match caller.is_anonymous() {
-            true => Principal::Anonymous,
-            false => Principal::Identity(&caller.identity),
-        };
-        let evaluation = evaluate(principal, caller.rights.borrow(), policies, &request);
+        let evaluation =
+            evaluate(Principal::Identity(&caller.identity), caller.rights.borrow(), policies, &request);
         if evaluation.is_allowed() {
             let explain = caller.origin().is_some_and(|origin| origin.explain);
             return Ok(explain.then(|| Decided::of(&evaluation)));

@@ -65,9 +65,8 @@ impl Caller {
     pub fn root(account: AccountId, access_key_id: impl Into<String>) -> Self {
         static RIGHTS: OnceLock<Arc<Rights>> = OnceLock::new();
         // Its own account lets root do everything; another account wants to see a policy that allows it.
-        let rights = RIGHTS.get_or_init(|| {
-            Arc::new(Rights::new(vec![administrator_access().clone()], Vec::new(), None))
-        });
+        let rights = RIGHTS
+            .get_or_init(|| Arc::new(Rights::new(vec![administrator_access().clone()], Vec::new(), None)));
         Self::new(Identity::root(account, access_key_id), Arc::clone(rights), None)
     }
 

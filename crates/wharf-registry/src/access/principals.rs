@@ -170,11 +170,8 @@ impl Registry {
         let Some(loaded) = self.inner.meta.read(move |tx| load(tx, &wanted)).await? else { return Ok(None) };
         let identity = loaded.policies.iter().map(|policy| compile(PolicyKind::Identity, policy));
         let boundary = loaded.boundary.iter().map(|policy| compile(PolicyKind::Boundary, policy));
-        let rights = Rights::new(
-            identity.collect::<Result<_, _>>()?,
-            boundary.collect::<Result<_, _>>()?,
-            None,
-        );
+        let rights =
+            Rights::new(identity.collect::<Result<_, _>>()?, boundary.collect::<Result<_, _>>()?, None);
         let standing = Arc::new(Standing { row: loaded.row, rights: Arc::new(rights) });
         cache.fill(ticket, &id, Arc::clone(&standing));
         Ok(Some(standing))
@@ -205,8 +202,9 @@ fn managed_policy(tx: &mut Tx<'_>, arn: &str) -> Result<Option<EffectivePolicy>,
 /// # Errors
 /// A policy that does not parse any more: what it would have denied is not known, so nothing is decided without it.
 fn compile(kind: PolicyKind, policy: &EffectivePolicy) -> Result<NamedPolicy, RegistryError> {
-    let unusable =
-        |why: String| RegistryError::Internal(format!("the stored policy {} is unusable: {why}", policy.name));
+    let unusable = |why: String| {
+        RegistryError::Internal(format!("the stored policy {} is unusable: {why}", policy.name))
+    };
     let Some(text) = &policy.document else {
         let own = managed::find(&policy.name);
         return own

@@ -14,8 +14,7 @@ use crate::uninterrupted::uninterrupted;
 use crate::{Authorized, Registry, RegistryError, Repository};
 
 const INVALID: &str = "Invalid repository policy provided";
-const LOCKED_OUT: &str =
-    "Repository policy would prevent the caller from setting another policy; use force";
+const LOCKED_OUT: &str = "Repository policy would prevent the caller from setting another policy; use force";
 
 impl Registry {
     /// Sets the policy of a repository in place of an earlier one; it counts for every request that begins after this
@@ -32,7 +31,8 @@ impl Registry {
     ) -> Result<String, RegistryError> {
         checked(PolicyKind::Repository, text, INVALID)?;
         let repository = self.repository(at).await?;
-        let need = Need::new("ecr:SetRepositoryPolicy", repository.name.arn(), repository.name.registry.account);
+        let need =
+            Need::new("ecr:SetRepositoryPolicy", repository.name.arn(), repository.name.registry.account);
         let rules = self.rules(at.caller(), &need).await?;
         let (registry, caller, text) = (self.clone(), at.caller().clone(), text.to_owned());
         self.change_repository_policy(repository, move |tx, repository| {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt, stream};
 use futures_util::FutureExt as _;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use wharf_iam::decision::Need;
 use wharf_registry::{
     Authorized, BodyError, BodyStream, Caller, Clock, EncryptionType, NewRepository, Options, PutImage,
@@ -62,7 +62,11 @@ impl Depot {
     pub fn may<T>(&self, target: T) -> Authorized<T> {
         let account = ACCOUNT.parse().unwrap();
         let caller = Caller::root(account, "AKIATEST");
-        self.registry.authorize(&caller, target, &[Need::new("ecr:*", "*", account)]).now_or_never().unwrap().unwrap()
+        self.registry
+            .authorize(&caller, target, &[Need::new("ecr:*", "*", account)])
+            .now_or_never()
+            .unwrap()
+            .unwrap()
     }
 
     pub fn here(&self) -> Authorized<RegistryRef> {

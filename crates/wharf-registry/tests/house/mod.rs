@@ -52,7 +52,11 @@ impl House {
     pub fn may<T>(&self, target: T) -> Authorized<T> {
         let account = ACCOUNT.parse().unwrap();
         let caller = Caller::root(account, "AKIATEST");
-        self.registry.authorize(&caller, target, &[Need::new("ecr:PutImage", "*", account)]).now_or_never().unwrap().unwrap()
+        self.registry
+            .authorize(&caller, target, &[Need::new("ecr:PutImage", "*", account)])
+            .now_or_never()
+            .unwrap()
+            .unwrap()
     }
 
     pub fn here(&self) -> Authorized<RegistryRef> {
