@@ -9,9 +9,11 @@ use wharf_iam::managed;
 use wharf_iam::policy::{Policy, PolicyKind};
 use wharf_store::meta::Tx;
 use wharf_store::meta::iam::effective::{self, EffectivePolicy, PrincipalRow};
+use wharf_store::meta::iam::principals::PrincipalKind;
 
 use super::{Caller, Rights};
 use crate::cache::CoherentCache;
+use crate::identities::principal_arn;
 use crate::sessions::{Session, SessionKind};
 use crate::{Registry, RegistryError};
 
@@ -216,7 +218,8 @@ fn compile(kind: PolicyKind, policy: &EffectivePolicy) -> Result<NamedPolicy, Re
 }
 
 fn arn(row: &PrincipalRow) -> String {
-    format!("arn:aws:iam::{}:{}{}{}", row.account, row.kind, row.path, row.name)
+    let kind = if row.kind == "role" { PrincipalKind::Role } else { PrincipalKind::User };
+    principal_arn(row.account, kind, &row.path, &row.name)
 }
 
 fn user(row: &PrincipalRow, access_key_id: &str) -> Identity {
