@@ -202,6 +202,32 @@ async fn open(
     (registry, meta)
 }
 
+/// The right to do anything in a repository.
+pub fn place(registry: &Registry, name: &str) -> At {
+    let account = ACCOUNT.parse().unwrap();
+    let caller = Caller { identity: Arc::new(Identity::root(account, "AKIATEST")) };
+    let here = RegistryRef::new(account, "us-east-1".parse().unwrap());
+    let target = here.repository(name.parse().unwrap());
+    registry.authorize(&caller, target, &[Need::new("ecr:*", "*", account)]).unwrap()
+}
+
+/// A repository as most are.
+pub async fn create_repository(registry: &Registry, name: &str) {
+    let new = NewRepository {
+        mutability: Mutability::Mutable,
+        scan_on_push: false,
+        encryption_type: EncryptionType::Aes256,
+        kms_key: None,
+        tags: Vec::new(),
+    };
+    registry.create_repository(&place(registry, name), new).await.unwrap();
+}
+
+/// A manifest with one tag.
+pub fn put(manifest: &Manifest, tag: &str) -> PutImage {
+    PutImage { manifest: manifest.clone(), digest: None, tags: vec![tag.parse().unwrap()] }
+}
+
 /// A request body in pieces of 10,000 bytes.
 pub fn body(content: &[u8]) -> BodyStream {
     let chunks: Vec<_> = content.chunks(10_000).map(|part| Ok(Bytes::copy_from_slice(part))).collect();

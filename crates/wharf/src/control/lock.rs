@@ -38,7 +38,7 @@ impl DataDir {
     pub fn take(path: &Path, create: bool) -> Result<Self, LockError> {
         let failed = |source| LockError::Io { path: path.to_owned(), source };
         if create {
-            DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+            make_durably(path).map_err(failed)?;
         }
         let path = fs::canonicalize(path).map_err(failed)?;
         let lock = OpenOptions::new()
@@ -59,6 +59,23 @@ impl DataDir {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Makes a directory and those above it, and their names durable: what is acknowledged later is lost with any of them.
+/// An earlier start may have made the directory and lost power before it was durable, so its name is synced every time.
+fn make_durably(path: &Path) -> io::Result<()> {
+    let absent = path.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists()).count();
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    // The canonical path has a parent also for `data`, `.` and links.
+    let path = fs::canonicalize(path)?;
+    for parent in path.ancestors().skip(1).take(absent.max(1)) {
+        match File::open(parent) {
+            // May be entered though not read, and was not made by us.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            opened => opened?.sync_all()?,
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
