@@ -205,10 +205,11 @@ async fn open(
 /// The right to do anything in a repository.
 pub fn place(registry: &Registry, name: &str) -> At {
     let account = ACCOUNT.parse().unwrap();
-    let caller = Caller { identity: Arc::new(Identity::root(account, "AKIATEST")) };
+    let caller = Caller::root(account, "AKIATEST");
     let here = RegistryRef::new(account, "us-east-1".parse().unwrap());
     let target = here.repository(name.parse().unwrap());
-    registry.authorize(&caller, target, &[Need::new("ecr:*", "*", account)]).unwrap()
+    let needs = [Need::new("ecr:*", "*", account)];
+    registry.authorize(&caller, target, &needs).now_or_never().unwrap().unwrap()
 }
 
 /// A repository as most are.

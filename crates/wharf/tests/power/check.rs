@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::{StreamExt as _, stream};
-use wharf_iam::decision::{Identity, Need};
+use futures_util::{FutureExt as _, StreamExt as _, stream};
+use wharf_iam::decision::Need;
 use wharf_registry::{Authorized, Caller, Clock, Options, PageRequest, Registry, RegistryError};
 use wharf_store::meta::{Meta, SqliteOptions};
 use wharf_store::object::DiskObjects;
@@ -104,8 +104,9 @@ struct Found<'a> {
 impl Found<'_> {
     fn may<T>(&self, target: T) -> Authorized<T> {
         let account = ACCOUNT.parse().unwrap();
-        let caller = Caller { identity: Arc::new(Identity::root(account, "AKIATEST")) };
-        self.registry.authorize(&caller, target, &[Need::new("ecr:*", "*", account)]).unwrap()
+        let caller = Caller::root(account, "AKIATEST");
+        let needs = [Need::new("ecr:*", "*", account)];
+        self.registry.authorize(&caller, target, &needs).now_or_never().unwrap().unwrap()
     }
 
     fn here(&self) -> RegistryRef {
