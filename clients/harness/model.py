@@ -34,7 +34,8 @@ def service(name):
 
 @cache
 def _pattern(text):
-    return re.compile(text)
+    # Java's letters, separators and numbers; Python has no such classes.
+    return re.compile(text.replace(r"\p{L}\p{Z}\p{N}", r"\w\s"))
 
 
 def validate(shape, value, path="$"):
