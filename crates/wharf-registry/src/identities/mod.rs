@@ -27,3 +27,6 @@ pub use managed::{ManagedPolicy, NewPolicy, PolicyFilter, PolicyRef};
 pub(crate) use principal::principal_arn;
 pub use principal::{Principal, PrincipalKind, PrincipalRef};
 pub use versions::PolicyVersion;
+
+#[cfg(test)]
+mod tests;
