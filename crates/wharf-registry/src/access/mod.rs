@@ -160,3 +160,6 @@ impl Registry {
         self.inner.resource_rules.clear();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,8 +16,17 @@ use crate::{Registry, RegistryError};
 /// Rules of repositories, by ARN, and of registries, as far as they were asked for lately.
 pub(crate) struct ResourceRules {
     repositories: CoherentCache<String, Arc<RepositoryRules>>,
-    registries: CoherentCache<RegistryRef, Option<Arc<Policy>>>,
+    registries: CoherentCache<RegistryRef, Option<Arc<RegistryRules>>>,
 }
+
+/// A registry's policy, and how far it counts.
+struct RegistryRules {
+    policy: Policy,
+    v1_scope: bool,
+}
+
+/// What registry policies of scope `V1` are asked about.
+const V1_ACTIONS: [&str; 3] = ["ecr:ReplicateImage", "ecr:BatchImportUpstreamImage", "ecr:CreateRepository"];
 
 #[derive(Default)]
 struct RepositoryRules {
@@ -52,10 +61,20 @@ impl ResourceRules {
 pub(crate) struct Rules {
     region: String,
     repository: Option<Arc<RepositoryRules>>,
-    registry: Option<Arc<Policy>>,
+    registry: Option<Arc<RegistryRules>>,
 }
 
 impl Rules {
+    fn new(
+        place: &Place<'_>,
+        need: &Need,
+        repository: Option<Arc<RepositoryRules>>,
+        registry: Option<Arc<RegistryRules>>,
+    ) -> Self {
+        let registry = registry.filter(|rules| !rules.v1_scope || V1_ACTIONS.contains(&need.action));
+        Self { region: place.region.to_owned(), repository, registry }
+    }
+
     /// The region of the resource, or the one that was asked.
     pub(super) fn region(&self) -> &str {
         &self.region
@@ -74,7 +93,7 @@ impl Rules {
 
     /// The policy of the registry alone.
     pub(crate) fn registry_policy(&self) -> Option<&Policy> {
-        self.registry.as_deref()
+        self.registry.as_ref().map(|rules| &rules.policy)
     }
 }
 
@@ -113,7 +132,7 @@ impl Registry {
             Some(registry) => known.registries.get(registry)?,
             None => None,
         };
-        Some(Rules { region: place.region.to_owned(), repository, registry })
+        Some(Rules::new(&place, need, repository, registry))
     }
 
     /// The rules of a need.
@@ -124,10 +143,10 @@ impl Registry {
             None => None,
         };
         let registry = match &place.registry {
-            Some(registry) => self.registry_policy_compiled(registry).await?,
+            Some(registry) => self.registry_rules(registry)?,
             None => None,
         };
-        Ok(Rules { region: place.region.to_owned(), repository, registry })
+        Ok(Rules::new(&place, need, repository, registry))
     }
 
     /// `None` for a repository that does not exist, which is not remembered: anybody can ask for any name.
@@ -150,13 +169,10 @@ impl Registry {
         Ok(Some(rules))
     }
 
-    async fn registry_policy_compiled(
-        &self,
-        registry: &RegistryRef,
-    ) -> Result<Option<Arc<Policy>>, RegistryError> {
+    fn registry_rules(&self, registry: &RegistryRef) -> Result<Option<Arc<RegistryRules>>, RegistryError> {
         let cache = &self.inner.resource_rules.registries;
-        if let Some(policy) = cache.get(registry) {
-            return Ok(policy);
+        if let Some(rules) = cache.get(registry) {
+            return Ok(rules);
         }
         let ticket = cache.ticket();
         let read = |tx: &mut Tx<'_>| {
@@ -164,11 +180,14 @@ impl Registry {
             Ok::<_, RegistryError>((resource_policies::of_registry(tx, registry)?, scope))
         };
         let (row, scope) = self.inner.meta.read_now(read)?;
-        let kind = PolicyKind::Registry { v1_scope: scope.as_deref() == Some("V1") };
+        let v1_scope = scope.as_deref() == Some("V1");
+        // A policy may say more than its scope counts now: the scope can be changed under it.
+        let kind = PolicyKind::Registry { v1_scope: false };
         let name = || format!("the registry {} in {}", registry.account, registry.region);
-        let policy = row.map(|row| compile(kind, &row.bound, &name())).transpose()?.map(Arc::new);
-        cache.fill(ticket, registry, policy.clone());
-        Ok(policy)
+        let policy = row.map(|row| compile(kind, &row.bound, &name())).transpose()?;
+        let rules = policy.map(|policy| Arc::new(RegistryRules { policy, v1_scope }));
+        cache.fill(ticket, registry, rules.clone());
+        Ok(rules)
     }
 }
 

@@ -1,0 +1,149 @@
+//! Sessions, at the level of the registry: what limits them, and when they end.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use wharf_iam::decision::Need;
+use wharf_types::{Region, RegistryRef, Timestamp};
+
+use super::*;
+use crate::accounts::tests::{ACCOUNT, Fixture};
+use crate::sessions::SessionKind;
+use crate::{PasswordError, RegistryError};
+
+const NOW: i64 = 1_700_000_000_000_000;
+
+fn session(kind: SessionKind, principal_id: &str) -> Session {
+    Session {
+        principal_id: principal_id.into(),
+        kind,
+        name: "ci".into(),
+        account: ACCOUNT.parse().unwrap(),
+        policies: Vec::new(),
+        policy_arns: Vec::new(),
+        tags: vec![("Team".into(), "red".into())],
+        transitive_keys: Vec::new(),
+        source_identity: None,
+        provider: None,
+        chained: false,
+        issued_at: Timestamp::from_micros(NOW),
+        expires_at: Timestamp::from_micros(NOW + 3_600_000_000),
+    }
+}
+
+/// A role and a user that may do everything in ECR, the role only for its team.
+async fn house() -> Fixture {
+    let fixture = Fixture::new().await;
+    for sql in [
+        "INSERT INTO principals (id, account, kind, name, name_key, path, created_at)
+         VALUES ('AROAONE', '123456789012', 'role', 'Build', 'build', '/ci/', 0),
+                ('AIDAONE', '123456789012', 'user', 'Ann', 'ann', '/', 0)",
+        "INSERT INTO principal_tags (principal_id, tag_key, key, value) VALUES ('AROAONE', 'team', 'team', 'blue')",
+        r#"INSERT INTO inline_policies (principal_id, name, document)
+         VALUES ('AROAONE', 'all', '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"ecr:*",
+                 "Resource":"*","Condition":{"StringEquals":{"aws:PrincipalTag/team":"red"}}}]}'),
+                ('AIDAONE', 'all', '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"ecr:*",
+                 "Resource":"*"}]}')"#,
+    ] {
+        change(&fixture, sql).await;
+    }
+    fixture
+}
+
+async fn change(fixture: &Fixture, sql: &'static str) {
+    fixture.registry.write_identities(move |tx| Ok(tx.execute(sql, &[])?)).await.unwrap();
+}
+
+async fn caller(fixture: &Fixture, session: Session) -> Option<Caller> {
+    let mut presented = [0; 32];
+    presented.copy_from_slice(digest(&SHA256, &session.encode()).as_ref());
+    fixture.registry.session_caller(&presented, "ASIAONE", session).await.unwrap()
+}
+
+async fn may(fixture: &Fixture, caller: &Caller, action: &'static str) -> Result<(), String> {
+    let account: AccountId = ACCOUNT.parse().unwrap();
+    let registry = RegistryRef::new(account, "us-east-1".parse().unwrap());
+    let need = Need::new(action, registry.repositories_arn(), account);
+    match fixture.registry.authorize(caller, (), &[need]).await {
+        Ok(_) => Ok(()),
+        Err(RegistryError::AccessDenied(denied)) => Err(denied.to_string()),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn a_role_s_session_is_the_role_with_its_tags_on_top() {
+    let fixture = house().await;
+    let builder = caller(&fixture, session(SessionKind::AssumedRole, "AROAONE")).await.unwrap();
+    assert_eq!(builder.identity.arn, format!("arn:aws:sts::{ACCOUNT}:assumed-role/Build/ci"));
+    assert_eq!(builder.identity.role_arn.as_deref(), Some(&*format!("arn:aws:iam::{ACCOUNT}:role/ci/Build")));
+    assert_eq!(builder.identity.user_id, "AROAONE:ci");
+    assert_eq!(may(&fixture, &builder, "ecr:PutImage").await, Ok(()));
+    let untagged = Session { tags: Vec::new(), ..session(SessionKind::AssumedRole, "AROAONE") };
+    let untagged = caller(&fixture, untagged).await.unwrap();
+    let refused = may(&fixture, &untagged, "ecr:PutImage").await.unwrap_err();
+    assert!(
+        refused.contains("because no identity-based policy allows"),
+        "the role is of another team: {refused}"
+    );
+    for (kind, id) in [
+        (SessionKind::User, "AROAONE"),
+        (SessionKind::AssumedRole, "AIDAONE"),
+        (SessionKind::User, "AIDATWO"),
+    ] {
+        assert!(caller(&fixture, session(kind, id)).await.is_none(), "{kind:?} {id}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_policy_cuts_and_a_federated_user_has_no_more_than_it() {
+    let fixture = house().await;
+    let pull = r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"ecr:BatchGetImage","Resource":"*"}}"#;
+    let limited = Session { policies: vec![pull.into()], ..session(SessionKind::AssumedRole, "AROAONE") };
+    let limited = caller(&fixture, limited).await.unwrap();
+    assert_eq!(may(&fixture, &limited, "ecr:BatchGetImage").await, Ok(()));
+    let refused = may(&fixture, &limited, "ecr:PutImage").await.unwrap_err();
+    assert!(refused.ends_with("because no session policy allows the ecr:PutImage action"), "{refused}");
+
+    let federated = caller(&fixture, session(SessionKind::FederatedUser, "AIDAONE")).await.unwrap();
+    assert_eq!(federated.identity.arn, format!("arn:aws:sts::{ACCOUNT}:federated-user/ci"));
+    assert!(may(&fixture, &federated, "ecr:BatchGetImage").await.is_err(), "without a policy it may nothing");
+    let by_arn = Session {
+        policy_arns: vec!["arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryReadOnly".into()],
+        ..session(SessionKind::FederatedUser, "AIDAONE")
+    };
+    let by_arn = caller(&fixture, by_arn).await.unwrap();
+    assert_eq!(may(&fixture, &by_arn, "ecr:BatchGetImage").await, Ok(()));
+    assert!(may(&fixture, &by_arn, "ecr:PutImage").await.is_err());
+}
+
+#[tokio::test]
+async fn a_session_s_password_ends_with_the_session_and_with_its_role() {
+    let fixture = house().await;
+    let region: Region = "us-east-1".parse().unwrap();
+    let builder = caller(&fixture, session(SessionKind::AssumedRole, "AROAONE")).await.unwrap();
+    let (password, expires_at) = fixture.registry.issue_token(&builder, &region, None);
+    assert_eq!(expires_at.as_micros(), NOW + 3_600_000_000, "no longer than the session");
+    let back = fixture.registry.authenticate_password(&password, &region).await.unwrap();
+    assert_eq!(back.identity, builder.identity);
+    assert_eq!(back.session(), builder.session());
+    let now = fixture.registry.authenticate_password_now(&password, &region).unwrap().unwrap();
+    assert_eq!(may(&fixture, &now, "ecr:PutImage").await, Ok(()));
+
+    change(&fixture, "DELETE FROM inline_policies WHERE principal_id = 'AROAONE'").await;
+    let back = fixture.registry.authenticate_password(&password, &region).await.unwrap();
+    assert!(may(&fixture, &back, "ecr:PutImage").await.is_err());
+    change(&fixture, "DELETE FROM principal_tags").await;
+    change(&fixture, "DELETE FROM principals WHERE id = 'AROAONE'").await;
+    assert!(
+        fixture.registry.authenticate_password_now(&password, &region).is_none(),
+        "nothing is remembered"
+    );
+    let refused = fixture.registry.authenticate_password(&password, &region).await.unwrap_err();
+    assert!(matches!(refused, PasswordError::Invalid), "{refused}");
+
+    let ann = caller(&fixture, session(SessionKind::User, "AIDAONE")).await.unwrap();
+    let (password, _) = fixture.registry.issue_token(&ann, &region, None);
+    assert!(fixture.registry.authenticate_password(&password, &region).await.is_ok());
+    fixture.clock.advance(std::time::Duration::from_secs(3600));
+    let over = fixture.registry.authenticate_password(&password, &region).await.unwrap_err();
+    assert!(matches!(over, PasswordError::Expired), "{over}");
+}
