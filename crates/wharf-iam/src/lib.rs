@@ -12,3 +12,4 @@ mod pattern;
 pub mod policy;
 pub mod sigv4;
 pub mod token;
+pub mod web_identity;
