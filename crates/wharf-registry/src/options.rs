@@ -1,5 +1,7 @@
 //! What the operator decides about a registry. Resolved from the settings by the program; validated there.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use wharf_lifecycle::Grammar;
@@ -44,6 +46,18 @@ pub struct Options {
     pub limits: Limits,
     /// Counts.
     pub quotas: Quotas,
+    /// Where the keys of OIDC issuers are, by the issuer without its scheme. Those of other issuers are where their
+    /// discovery document says.
+    pub jwks: BTreeMap<String, JwksSource>,
+}
+
+/// Where a JSON Web Key Set is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JwksSource {
+    /// In a file, read at every use.
+    File(PathBuf),
+    /// At a URL: HTTPS to any address, or HTTP on this machine.
+    Url(String),
 }
 
 /// Largest sizes in bytes.
@@ -103,6 +117,7 @@ impl Options {
             low_watermark: 0,
             limits: Limits::default(),
             quotas: Quotas::default(),
+            jwks: BTreeMap::new(),
         }
     }
 }
