@@ -362,8 +362,7 @@ mod tests {
         // PKCS #1 in DER: a sequence of the modulus, 257 bytes with its sign, and the exponent.
         let public = key.public_key().as_ref();
         let raw = json!({"kty": "RSA", "kid": "r", "n": b64(&public[9..265]), "e": b64(&public[267..])});
-        let signed =
-            format!("{}.{}", b64(r#"{"alg":"RS256","kid":"r"}"#), b64(claims().to_string()));
+        let signed = format!("{}.{}", b64(r#"{"alg":"RS256","kid":"r"}"#), b64(claims().to_string()));
         let mut signature = vec![0; key.public_modulus_len()];
         key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), signed.as_bytes(), &mut signature).unwrap();
         let token = IdentityToken::parse(&format!("{signed}.{}", b64(&signature))).unwrap();
@@ -391,7 +390,9 @@ mod tests {
     fn keys_for_something_else_are_passed_over() {
         let issuer = Issuer::new();
         let token = IdentityToken::parse(&issuer.token(&json!({"alg": "ES256"}), &claims())).unwrap();
-        for (member, value) in [("use", "enc"), ("alg", "ES384"), ("crv", "P-384"), ("kty", "oct"), ("x", "!")] {
+        for (member, value) in
+            [("use", "enc"), ("alg", "ES384"), ("crv", "P-384"), ("kty", "oct"), ("x", "!")]
+        {
             let mut key = issuer.key("one");
             key[member] = value.into();
             assert!(!token.has_key_in(&set(&[key])), "{member}={value}");

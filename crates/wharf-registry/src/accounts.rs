@@ -19,7 +19,8 @@ use crate::{Caller, Registry, RegistryError};
 /// What a secret access key is sealed for, besides its id.
 const ACCESS_KEY: &str = "access-key";
 pub(crate) const KEY_ID_ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-const SECRET_ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+pub(crate) const SECRET_ALPHABET: &[u8; 64] =
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 /// Remembers that an account was given its first key, so that deleting it does not make another appear.
 const FIRST_KEY: &str = "wharf:first-access-key";
 

@@ -206,6 +206,9 @@ pub enum RegistryError {
     /// `AccessDeniedException` / `403 DENIED`.
     #[error("{0}")]
     AccessDenied(#[from] AccessDenied),
+    /// Credentials that a service does not take, whatever policies say: `InvalidClientTokenId`.
+    #[error("The security token included in the request is invalid")]
+    UnusableCredentials,
     /// Not done in the `ecr` dialect, or not at all: `405 UNSUPPORTED`.
     #[error("{0}")]
     Unsupported(String),

@@ -48,7 +48,8 @@ pub use dialect::{DIFFERENCES, Dialect, Difference};
 pub use error::{ImageFailureCode, RegistryError};
 pub use identities::{
     AttachedPolicy, EntityFilter, IamError, KeyLastUsed, KeyOwner, KeyRef, KeyUse, ManagedPolicy, NewPolicy,
-    PolicyFilter, PolicyRef, PolicyUsage, PolicyVersion, Principal, PrincipalKind, PrincipalRef, UserKey,
+    NewRole, OidcChange, OidcProvider, OidcProviderRef, PolicyFilter, PolicyRef, PolicyUsage, PolicyVersion,
+    Principal, PrincipalKind, PrincipalRef, Role, UserKey,
 };
 pub use images::{Deleted, PutImage, PutOutcome, StoredManifest};
 pub use key_ring::RotateReport;
@@ -62,7 +63,10 @@ pub use model::*;
 pub use options::{JwksSource, Limits, Options, Quotas};
 pub use registry::{Progress, Registry, RegistryStats};
 pub use scrub::ScrubReport;
-pub use sessions::{Session, SessionKind, StsError};
+pub use sessions::{
+    AssumeRole, AssumedRole, FederatedUser, GetFederationToken, Session, SessionCredentials, SessionKey,
+    SessionKind, WebIdentity, WebIdentityRole,
+};
 pub use undelete::UndeleteReport;
 pub use uploads::{BodyError, BodyStream, MountOutcome, Upload, UploadProgress};
 pub use wharf_lifecycle::Grammar as LifecycleGrammar;

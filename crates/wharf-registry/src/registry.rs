@@ -18,6 +18,7 @@ use crate::jobs::Jobs;
 use crate::key_ring::{KeyRing, Sealer};
 use crate::pull_time::PullTimes;
 use crate::repositories::{RepositoryCache, RepositoryRoom};
+use crate::sessions::IssuerKeys;
 use crate::settings::SettingsCache;
 use crate::uploads::ActiveUploads;
 use crate::{Clock, Options, RegistryError};
@@ -44,6 +45,7 @@ pub(crate) struct Inner {
     pub(crate) images: ImageCaches,
     pub(crate) blobs: BlobCache,
     pub(crate) settings: SettingsCache,
+    pub(crate) issuers: IssuerKeys,
     pub(crate) pull_times: PullTimes,
     pub(crate) key_uses: KeyUses,
     pub(crate) uploads: ActiveUploads,
@@ -60,6 +62,8 @@ pub(crate) struct Sealers {
     pub(crate) page: Sealer,
     /// Signed download URLs.
     pub(crate) download: Sealer,
+    /// Session tokens of temporary credentials.
+    pub(crate) session: Sealer,
 }
 
 /// Counters for `/metrics`; monotonic since start.
@@ -110,6 +114,7 @@ impl Registry {
         let sealers = Sealers {
             page: keys.sealer(&meta, "page-token").await?,
             download: keys.sealer(&meta, "download-url").await?,
+            session: keys.sealer(&meta, "session-credentials").await?,
         };
         let inner = Inner {
             access_keys: KeyCache::default(),
@@ -120,6 +125,7 @@ impl Registry {
             images: ImageCaches::new(),
             blobs: BlobCache::default(),
             settings: SettingsCache::default(),
+            issuers: IssuerKeys::default(),
             pull_times: PullTimes::default(),
             key_uses: KeyUses::default(),
             uploads: ActiveUploads::default(),

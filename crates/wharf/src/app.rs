@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use tokio::task::spawn_blocking;
 use wharf_http::config::{AuditSink, HttpConfig, RequestLimits, ThrottleConfig};
 use wharf_http::host::{HostConfig, HostTarget as HttpHost};
-use wharf_registry::{Clock, DIFFERENCES, Dialect, Limits, Options, Quotas, Registry};
+use wharf_registry::{Clock, DIFFERENCES, Dialect, JwksSource, Limits, Options, Quotas, Registry};
 use wharf_store::meta::{Meta, SqliteOptions};
 use wharf_store::object::{DiskObjects, ObjectId};
 use wharf_store::seal::{DataKey, RootKey};
@@ -20,7 +20,7 @@ use wharf_types::RegistryRef;
 use crate::admin::RootCredentials;
 use crate::control::DataDir;
 use crate::ops::RegistryOps;
-use crate::settings::{self, AuditLog, HostTarget, Settings, Throttle, Watermark};
+use crate::settings::{self, AuditLog, HostTarget, Jwks, Settings, Throttle, Watermark};
 use crate::welcome;
 
 /// A registry that is open, and the directory it lives in. Close it; dropping it loses what is batched.
@@ -107,6 +107,14 @@ fn options(settings: &Settings, directory: &Path) -> anyhow::Result<Options> {
         blob: settings.limits.blob_bytes,
         ..Limits::default()
     };
+    let issuers = settings.jwks.iter().map(|(issuer, source)| {
+        let source = match source {
+            Jwks::File(path) => JwksSource::File(path.clone()),
+            Jwks::Url(url) => JwksSource::Url(url.clone()),
+        };
+        (issuer.strip_prefix("https://").unwrap_or(issuer).to_owned(), source)
+    });
+    options.jwks = issuers.collect();
     options.quotas = Quotas {
         repositories: settings.quota_repositories,
         images_per_repository: settings.quota_images_per_repository,

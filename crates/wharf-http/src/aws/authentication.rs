@@ -79,6 +79,14 @@ pub(super) async fn verify_buffered(
     check(faces, presented, key, body).await
 }
 
+/// Takes a request that need not be signed. Nobody in particular calls: whatever it shows besides is looked at by the
+/// operation.
+pub(super) fn unsigned(faces: &Faces, body: Buffered) -> Verified {
+    let options = faces.registry().options();
+    let caller = Caller::anonymous(options.default_account);
+    Verified { caller, region: options.default_region.clone(), body }
+}
+
 /// The key's record, and whom it belongs to.
 struct Key {
     record: KeyRecord,
@@ -98,6 +106,17 @@ async fn present(faces: &Faces, parts: &Parts, service: &str) -> Result<(Present
         let now = faces.registry().clock().now();
         Presented::parse(&request, &Endpoint { service, regions: AcceptedRegions::Any, now })?
     };
+    if let Some(token) = presented.session_token()
+        && let Some(found) = faces.registry().authenticate_session(presented.access_key_id(), token).await?
+    {
+        let record = KeyRecord {
+            secret: Secret::new(found.secret.as_str()),
+            status: KeyStatus::Active,
+            session_token: Some(Secret::new(token)),
+            expires: Some(found.expires_at),
+        };
+        return Ok((presented, Key { record, caller: found.caller }));
+    }
     let Some(found) = faces.registry().authenticate_access_key(presented.access_key_id()).await? else {
         return Err(SignatureError::UnknownKey.into());
     };

@@ -165,6 +165,7 @@ impl AwsError {
             }
             Self::InvalidParameter { .. } | Self::Validation { .. } => (400, "ValidationError"),
             Self::Registry(RegistryError::AccessDenied(_)) => (403, "AccessDenied"),
+            Self::Registry(RegistryError::UnusableCredentials) => (403, "InvalidClientTokenId"),
             Self::Registry(RegistryError::Iam(error)) => (error.status(), error.code()),
             Self::Registry(error) => {
                 let mut wire = ecr_error(error);
@@ -250,6 +251,7 @@ fn ecr_error(error: &RegistryError) -> WireError {
         E::LifecyclePreviewInProgress(_) => "LifecyclePolicyPreviewInProgressException",
         E::Kms { .. } => "KmsException",
         E::AccessDenied(_) => "AccessDeniedException",
+        E::UnusableCredentials => "UnrecognizedClientException",
         E::Iam(error) => error.code(),
         E::StorageFull | E::StorageReadOnly | E::Damaged(_) => {
             return WireError::new(500, "ServerException", error.to_string());

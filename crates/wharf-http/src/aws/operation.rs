@@ -86,24 +86,32 @@ pub struct Operation {
     pub actions: &'static [&'static str],
     /// Largest body in bytes.
     pub body_limit: usize,
+    /// Whether it is served to whom nobody signs for.
+    pub unsigned: bool,
     run: Option<Run>,
 }
 
 impl Operation {
     /// An operation that is built.
     pub const fn built<C: Call>(name: &'static str) -> Self {
-        Self { name, actions: C::ACTIONS, body_limit: BODY_LIMIT, run: Some(dispatch::<C>) }
+        Self { name, actions: C::ACTIONS, body_limit: BODY_LIMIT, unsigned: false, run: Some(dispatch::<C>) }
     }
 
     /// An operation of the model that answers `NotImplementedException` for now.
     pub const fn not_built(name: &'static str, actions: &'static [&'static str]) -> Self {
-        Self { name, actions, body_limit: BODY_LIMIT, run: None }
+        Self { name, actions, body_limit: BODY_LIMIT, unsigned: false, run: None }
     }
 
     /// Allows longer bodies.
     #[must_use]
     pub const fn with_body_limit(self, body_limit: usize) -> Self {
         Self { body_limit, ..self }
+    }
+
+    /// Serves it to callers without a signature; the operation itself finds out who they are.
+    #[must_use]
+    pub const fn unsigned(self) -> Self {
+        Self { unsigned: true, ..self }
     }
 
     /// Whether it does anything.

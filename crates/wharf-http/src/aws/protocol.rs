@@ -15,7 +15,7 @@ use wharf_iam::sigv4::SignatureError;
 use wharf_registry::{Caller, Origin};
 use wharf_types::{Region, Timestamp};
 
-use super::authentication::{LARGE, Verified, read_body, verify, verify_buffered};
+use super::authentication::{LARGE, Verified, read_body, unsigned, verify, verify_buffered};
 use super::operation::{Operation, Service, tables};
 use super::request::Noted;
 use super::{Answer, AwsError, AwsRequest, Input, Vocabulary, WireError, query};
@@ -172,7 +172,10 @@ where
     notes.of(service);
     notes.name(service.find(name), name);
     let operation = service.find(name).ok_or_else(|| service.unknown(name));
-    let verified = verify_buffered(faces, parts, body, service.name).await?;
+    let verified = match &operation {
+        Ok(operation) if operation.unsigned => unsigned(faces, body),
+        _ => verify_buffered(faces, parts, body, service.name).await?,
+    };
     serve(faces, parts, peer, notes, service, operation, verified, move |_| Input::from_form(members)).await
 }
 
@@ -214,6 +217,7 @@ async fn serve(
         secure,
         noted: OnceLock::new(),
     };
+    request.caller.check_kind(service.name, operation.name)?;
     let principal = &request.caller.identity.principal_id;
     if let Err(wait) = faces.throttle().take(&request.registry_of(None), principal, operation.name) {
         faces.metrics().throttled();

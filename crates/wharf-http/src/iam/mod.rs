@@ -1,5 +1,6 @@
 //! IAM's query API: users, groups, roles, their access keys and policies.
 
+mod account;
 mod answers;
 mod attached;
 mod family;
@@ -7,10 +8,12 @@ mod groups;
 mod inline;
 mod instance_profiles;
 mod keys;
-mod needs;
+pub(crate) mod needs;
+mod oidc;
 mod operations;
-mod parameters;
+pub(crate) mod parameters;
 mod policies;
+mod roles;
 mod tags;
 mod users;
 mod versions;

@@ -49,7 +49,7 @@ fn with_resource_tags(need: Need, tags: &[(String, String)]) -> Need {
 }
 
 /// `aws:RequestTag/…` and `aws:TagKeys` of the tags a request brings; nothing without tags.
-pub(super) fn with_request_tags(need: Need, tags: &[(String, String)]) -> Need {
+pub(crate) fn with_request_tags(need: Need, tags: &[(String, String)]) -> Need {
     if tags.is_empty() {
         return need;
     }

@@ -97,7 +97,7 @@ pub(super) fn document(input: &mut Input, member: &str) -> Result<String, AwsErr
 }
 
 /// `tagListType`; empty if absent.
-pub(super) fn tags(input: &mut Input) -> Result<Vec<(String, String)>, AwsError> {
+pub(crate) fn tags(input: &mut Input) -> Result<Vec<(String, String)>, AwsError> {
     let read = |tag: &mut Input| {
         let key = tag_text(tag, "Key", 1, 128)?;
         let value = tag_text(tag, "Value", 0, 256)?;

@@ -173,6 +173,7 @@ impl From<RegistryError> for OciError {
             | E::RepositoryNotEmpty(_)
             | E::RepositoryPolicyNotFound(_)
             | E::RegistryPolicyNotFound(_)
+            | E::UnusableCredentials
             | E::ImageAlreadyExists { .. }
             | E::LayerAlreadyExists(_)
             | E::InvalidTagParameter(_)

@@ -1,11 +1,14 @@
-//! STS's query API: who am I. Temporary credentials come with IAM.
+//! STS's query API: who am I, and temporary credentials.
 
-use wharf_iam::decision::Need;
-use wharf_registry::Authorized;
-use wharf_types::RegistryRef;
+mod assume;
+mod caller;
+mod parameters;
+mod user;
+mod web_identity;
 
-use crate::aws::query::xml_escape;
-use crate::aws::{Answer, AwsError, AwsRequest, Call, Input, Operation, Service, Vocabulary};
+use wharf_registry::SessionCredentials;
+
+use crate::aws::{Operation, Service, Vocabulary, Xml};
 use crate::metrics::Face;
 
 /// The service.
@@ -21,46 +24,33 @@ pub(crate) static SERVICE: Service = Service {
 };
 
 const OPERATIONS: &[Operation] = &[
-    Operation::not_built("AssumeRole", &["sts:AssumeRole"]),
+    Operation::built::<assume::Assume>("AssumeRole"),
     Operation::not_built("AssumeRoleWithSAML", &["sts:AssumeRoleWithSAML"]),
-    Operation::not_built("AssumeRoleWithWebIdentity", &["sts:AssumeRoleWithWebIdentity"]),
+    Operation::built::<web_identity::AssumeWithWebIdentity>("AssumeRoleWithWebIdentity").unsigned(),
     Operation::not_built("AssumeRoot", &["sts:AssumeRoot"]),
     Operation::not_built("DecodeAuthorizationMessage", &["sts:DecodeAuthorizationMessage"]),
-    Operation::not_built("GetAccessKeyInfo", &["sts:GetAccessKeyInfo"]),
-    Operation::built::<GetCallerIdentity>("GetCallerIdentity"),
+    Operation::built::<caller::GetAccessKeyInfo>("GetAccessKeyInfo"),
+    Operation::built::<caller::GetCallerIdentity>("GetCallerIdentity"),
     Operation::not_built("GetDelegatedAccessToken", &["sts:GetDelegatedAccessToken"]),
-    Operation::not_built("GetFederationToken", &["sts:GetFederationToken"]),
-    Operation::not_built("GetSessionToken", &["sts:GetSessionToken"]),
+    Operation::built::<user::FederationToken>("GetFederationToken"),
+    Operation::built::<user::GetSessionToken>("GetSessionToken"),
     Operation::not_built("GetWebIdentityToken", &["sts:GetWebIdentityToken"]),
 ];
 
-/// `GetCallerIdentity`
-struct GetCallerIdentity;
+/// Adds `Credentials`.
+fn with_credentials(xml: Xml, credentials: &SessionCredentials) -> Xml {
+    let inside = Xml::new()
+        .text("AccessKeyId", &credentials.access_key_id)
+        .text("SecretAccessKey", &credentials.secret_access_key)
+        .text("SessionToken", &credentials.session_token)
+        .time("Expiration", credentials.expires_at);
+    xml.element("Credentials", inside)
+}
 
-impl Call for GetCallerIdentity {
-    const ACTIONS: &'static [&'static str] = &["sts:GetCallerIdentity"];
-    type Target = RegistryRef;
-
-    fn parse(_input: Input, request: &AwsRequest<'_>) -> Result<(Self, RegistryRef), AwsError> {
-        Ok((Self, request.registry_of(None)))
-    }
-
-    /// None: whoever is authenticated may know it, even where a policy denies it.
-    fn needs(&self, _target: &RegistryRef) -> Vec<Need> {
-        Vec::new()
-    }
-
-    async fn run(
-        self,
-        _request: &AwsRequest<'_>,
-        target: Authorized<RegistryRef>,
-    ) -> Result<Answer, AwsError> {
-        let identity = &target.caller().identity;
-        Ok(Answer::Xml(format!(
-            "<Arn>{}</Arn><UserId>{}</UserId><Account>{}</Account>",
-            xml_escape(&identity.arn),
-            xml_escape(&identity.user_id),
-            identity.account
-        )))
+/// Adds `PackedPolicySize`, if there is anything packed.
+fn with_packed_size(xml: Xml, size: Option<u32>) -> Xml {
+    match size {
+        Some(percent) => xml.number("PackedPolicySize", percent.into()),
+        None => xml,
     }
 }

@@ -135,6 +135,14 @@ impl Presented {
         self.form
     }
 
+    /// The session token, as far as the signature covers it.
+    pub fn session_token(&self) -> Option<&str> {
+        match &self.token {
+            Token::Signed(token) => Some(token.expose()),
+            Token::None | Token::Unusable => None,
+        }
+    }
+
     /// Whether the request carries a session token of any kind.
     pub fn has_token(&self) -> bool {
         !matches!(self.token, Token::None)

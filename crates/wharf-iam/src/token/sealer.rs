@@ -22,6 +22,8 @@ pub enum Purpose {
     DownloadUrl,
     /// What the client carries between the requests of one upload.
     UploadState,
+    /// The session token of temporary credentials.
+    SessionCredentials,
 }
 
 impl Purpose {
@@ -31,6 +33,7 @@ impl Purpose {
             Self::PageToken => b"wharf seal: page token",
             Self::DownloadUrl => b"wharf seal: download url",
             Self::UploadState => b"wharf seal: upload state",
+            Self::SessionCredentials => b"wharf seal: session credentials",
         }
     }
 }

@@ -49,7 +49,7 @@ fn statement_name(by: &StatementRef<'_>) -> String {
 }
 
 impl Rights {
-    fn borrow(&self) -> CallerPolicies<'_> {
+    pub(super) fn borrow(&self) -> CallerPolicies<'_> {
         CallerPolicies {
             identity: &self.identity,
             boundary: &self.boundary,
@@ -139,7 +139,7 @@ impl Registry {
     }
 }
 
-fn lower(key: &str) -> Cow<'_, str> {
+pub(super) fn lower(key: &str) -> Cow<'_, str> {
     match key.bytes().any(|b| b.is_ascii_uppercase()) {
         true => Cow::Owned(key.to_ascii_lowercase()),
         false => Cow::Borrowed(key),

@@ -5,6 +5,7 @@ mod context;
 mod decide;
 mod principals;
 mod resources;
+mod trust;
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};

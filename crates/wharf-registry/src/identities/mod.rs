@@ -1,5 +1,6 @@
 //! Identities: who there is, what policies they have, and how what is remembered of them stays true.
 
+mod account;
 mod attached;
 pub(crate) mod binding;
 pub(crate) mod boundary;
@@ -11,8 +12,10 @@ pub(crate) mod inline;
 mod key_uses;
 mod keys;
 pub(crate) mod managed;
+mod oidc;
 mod paging;
 mod principal;
+pub(crate) mod roles;
 pub(crate) mod tags;
 pub(crate) mod users;
 mod versions;
@@ -24,8 +27,10 @@ pub use key_uses::KeyUse;
 pub(crate) use key_uses::KeyUses;
 pub use keys::{KeyLastUsed, KeyOwner, KeyRef, UserKey};
 pub use managed::{ManagedPolicy, NewPolicy, PolicyFilter, PolicyRef};
+pub use oidc::{OidcChange, OidcProvider, OidcProviderRef};
 pub(crate) use principal::principal_arn;
 pub use principal::{Principal, PrincipalKind, PrincipalRef};
+pub use roles::{NewRole, Role};
 pub use versions::PolicyVersion;
 
 #[cfg(test)]

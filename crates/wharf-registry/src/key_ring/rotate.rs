@@ -20,6 +20,9 @@ const BATCH: usize = 500;
 /// How long an older version stays at least: sealed text is still out there, and a request may be about to store
 /// what it wrapped.
 const OVERLAP: Duration = Duration::from_secs(12 * 3600);
+/// Likewise of the key that temporary credentials are sealed with: the longest live for 36 hours.
+const SESSION_OVERLAP: Duration = Duration::from_secs(36 * 3600);
+const SESSIONS: &str = "seal/session-credentials";
 
 /// What a rotation did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -286,12 +289,13 @@ async fn domains(meta: &Meta) -> Result<HashMap<i64, KeyDomain>, RegistryError> 
     Ok(domains)
 }
 
-/// Versions whose successor has been there for [`OVERLAP`].
+/// Versions whose successor has been there for [`OVERLAP`], or [`SESSION_OVERLAP`].
 fn superseded(tx: &mut Tx<'_>) -> Result<Vec<(String, u32)>, MetaError> {
-    let overlap = i64::try_from(OVERLAP.as_micros()).unwrap_or(i64::MAX);
-    let before = tx.now_micros().saturating_sub(overlap);
     let mut superseded = Vec::new();
     for scope in keys::scopes(tx)? {
+        let overlap = if scope == SESSIONS { SESSION_OVERLAP } else { OVERLAP };
+        let overlap = i64::try_from(overlap.as_micros()).unwrap_or(i64::MAX);
+        let before = tx.now_micros().saturating_sub(overlap);
         for pair in keys::versions(tx, &scope)?.windows(2) {
             if pair[1].created_at.as_micros() <= before {
                 superseded.push((scope.clone(), pair[0].version));

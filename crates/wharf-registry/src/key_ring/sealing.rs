@@ -44,7 +44,7 @@ impl Sealer {
 }
 
 impl KeyRing {
-    /// The sealer of `page-token` or `download-url`. Its key is made when it is first asked for.
+    /// The sealer of `page-token`, `download-url` or `session-credentials`. Its key is made when it is first asked for.
     pub(crate) async fn sealer(&self, meta: &Meta, purpose: &'static str) -> Result<Sealer, RegistryError> {
         let known = self.ring.sealers.read().unwrap_or_else(PoisonError::into_inner).get(purpose).cloned();
         if let Some(sealer) = known {
@@ -119,6 +119,7 @@ impl KeyRing {
         let kind = match purpose {
             "page-token" => Purpose::PageToken,
             "download-url" => Purpose::DownloadUrl,
+            "session-credentials" => Purpose::SessionCredentials,
             other => return Err(internal(format!("there is no sealer for {other:?}"))),
         };
         let keys = self.sealing_keys(meta, &format!("seal/{purpose}")).await?;

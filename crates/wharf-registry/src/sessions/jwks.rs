@@ -12,9 +12,8 @@ use serde::Deserialize;
 use wharf_iam::web_identity::{IdentityToken, IdentityTokenError, KeySet};
 use wharf_types::Timestamp;
 
-use super::StsError;
 use crate::fetch::{FetchError, Reach, fetch};
-use crate::{JwksSource, Registry};
+use crate::{IamError, JwksSource, Registry};
 
 /// Bytes of a key set or discovery document.
 const LIMIT: usize = 256 << 10;
@@ -40,7 +39,7 @@ struct Issuer {
 struct Known {
     keys: Option<(Timestamp, Arc<KeySet>)>,
     /// The last attempt and how it failed, if it did.
-    tried: Option<(Timestamp, Option<StsError>)>,
+    tried: Option<(Timestamp, Option<IamError>)>,
 }
 
 impl Known {
@@ -51,7 +50,7 @@ impl Known {
     }
 
     /// The keys, however old, or why there are none.
-    fn whatever(&self) -> Result<Arc<KeySet>, StsError> {
+    fn whatever(&self) -> Result<Arc<KeySet>, IamError> {
         match (&self.keys, &self.tried) {
             (Some((_, keys)), _) => Ok(Arc::clone(keys)),
             (None, Some((_, Some(error)))) => Err(error.clone()),
@@ -78,7 +77,7 @@ impl Issuer {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn note(&self, now: Timestamp, outcome: Result<KeySet, StsError>) {
+    fn note(&self, now: Timestamp, outcome: Result<KeySet, IamError>) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         match outcome {
             Ok(keys) => (known.keys, known.tried) = (Some((now, Arc::new(keys))), Some((now, None))),
@@ -94,7 +93,7 @@ impl Registry {
         &self,
         issuer: &str,
         token: &IdentityToken,
-    ) -> Result<Arc<KeySet>, StsError> {
+    ) -> Result<Arc<KeySet>, IamError> {
         if let Some(JwksSource::File(path)) = self.inner.options.jwks.get(issuer) {
             let bytes = tokio::fs::read(path).await.map_err(|error| {
                 tracing::warn!(%error, path = %path.display(), "the keys of issuer {issuer} cannot be read");
@@ -113,7 +112,7 @@ impl Registry {
         if let Some(keys) = known.settled(token, now) {
             return Ok(keys);
         }
-        let too_soon = |(at, _): &(Timestamp, Option<StsError>)| now < at.plus(PAUSE) && now >= *at;
+        let too_soon = |(at, _): &(Timestamp, Option<IamError>)| now < at.plus(PAUSE) && now >= *at;
         if !known.tried.as_ref().is_some_and(too_soon) {
             let fetched = self.fetch_keys(issuer).await;
             if let Err(error) = &fetched {
@@ -124,7 +123,7 @@ impl Registry {
         state.known().whatever()
     }
 
-    async fn fetch_keys(&self, issuer: &str) -> Result<KeySet, StsError> {
+    async fn fetch_keys(&self, issuer: &str) -> Result<KeySet, IamError> {
         let (url, reach) = match self.inner.options.jwks.get(issuer) {
             Some(JwksSource::Url(url)) => (url.clone(), Reach::Named),
             _ => (discover(issuer).await?, Reach::Public),
@@ -142,7 +141,7 @@ struct Discovery {
 }
 
 /// Where an issuer says its keys are.
-async fn discover(issuer: &str) -> Result<String, StsError> {
+async fn discover(issuer: &str) -> Result<String, IamError> {
     let url = format!("https://{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
     let bytes = fetch(&url, Reach::Public, LIMIT).await.map_err(failed)?;
     let discovery: Discovery = serde_json::from_slice(&bytes).map_err(|_| no_keys())?;
@@ -156,10 +155,10 @@ async fn discover(issuer: &str) -> Result<String, StsError> {
 }
 
 /// What the client is told. The addresses and the network's own words are for the log.
-fn failed(error: FetchError) -> StsError {
+fn failed(error: FetchError) -> IamError {
     tracing::warn!(error = %chain(&error), "fetching keys failed");
     if error.is_of_the_network() {
-        StsError::IdpCommunication(
+        IamError::IdpCommunicationError(
             "The identity provider that was asked to verify the incoming identity token could not be reached"
                 .to_owned(),
         )
@@ -175,6 +174,6 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
 }
 
-fn no_keys() -> StsError {
-    StsError::InvalidIdentityToken(IdentityTokenError::UnknownKey.to_string())
+fn no_keys() -> IamError {
+    IamError::InvalidIdentityToken(IdentityTokenError::UnknownKey.to_string())
 }

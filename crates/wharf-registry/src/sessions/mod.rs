@@ -3,7 +3,19 @@
 //! Nothing is kept of a session here. Its token is a sealed [`Session`] together with the access key it belongs to, so
 //! every node opens it; who it stands for is looked up at every use, so it ends with its principal.
 
+mod assume;
+mod credentials;
+mod grant;
+mod jwks;
+mod limits;
+mod web_identity;
+
+pub use assume::{AssumeRole, AssumedRole};
+pub use credentials::{SessionCredentials, SessionKey};
+pub use grant::{FederatedUser, GetFederationToken};
+pub(crate) use jwks::IssuerKeys;
 use serde::{Deserialize, Serialize};
+pub use web_identity::{WebIdentity, WebIdentityRole};
 use wharf_types::{AccountId, Timestamp};
 
 /// What temporary credentials say: who, as what, cut down by what, until when. Rights are looked up at every use.

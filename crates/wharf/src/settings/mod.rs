@@ -41,6 +41,25 @@ impl Value for HostTarget {
     }
 }
 
+/// Where a JSON Web Key Set is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Jwks {
+    /// In a file.
+    File(PathBuf),
+    /// At a URL: HTTPS, or HTTP on this machine.
+    Url(String),
+}
+
+impl Value for Jwks {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "" => Err("expected a file or a URL".to_owned()),
+            url if url.starts_with("https://") || url.starts_with("http://") => Ok(Self::Url(url.to_owned())),
+            path => Ok(Self::File(path.into())),
+        }
+    }
+}
+
 /// The 32 bytes below which the key ring's keys are wrapped. Shown to nobody.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RootKey(pub [u8; 32]);
@@ -126,6 +145,8 @@ pub struct Settings {
     pub root_key: Option<RootKey>,
     /// How long a registry password is valid.
     pub token_ttl: Duration,
+    /// Where the keys of OIDC issuers are, by the issuer's URL.
+    pub jwks: BTreeMap<String, Jwks>,
     /// Bounds on clients.
     pub limits: LimitSettings,
     /// When rates are throttled.
@@ -192,6 +213,7 @@ impl Settings {
             encryption: value(layers, "encryption")?,
             root_key: value(layers, "root_key")?,
             token_ttl: at_least_a_millisecond(layers, "token_ttl")?,
+            jwks: issuers(layers)?,
             limits: LimitSettings::from_layers(layers)?,
             throttle: value(layers, "throttle.enabled")?,
             throttle_rates: rates(layers)?,
@@ -272,6 +294,17 @@ fn words<T>(
 ) -> Result<Vec<T>, SettingsError> {
     let words = layers.get(name).0.split(',').map(str::trim).filter(|word| !word.is_empty());
     words.map(parse).collect::<Result<_, _>>().map_err(|expected| wrong(layers, name, &expected))
+}
+
+/// Issuers of identity tokens are called by their URLs.
+fn issuers(layers: &Layers) -> Result<BTreeMap<String, Jwks>, SettingsError> {
+    let issuers: BTreeMap<String, Jwks> = value(layers, "oidc.jwks")?;
+    match issuers.keys().find(|issuer| !issuer.starts_with("https://")) {
+        Some(issuer) => {
+            Err(wrong(layers, "oidc.jwks", &format!("`{issuer}`: expected an issuer such as https://name")))
+        }
+        None => Ok(issuers),
+    }
 }
 
 fn at_least_a_millisecond(layers: &Layers, name: &'static str) -> Result<Duration, SettingsError> {

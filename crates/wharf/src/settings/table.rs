@@ -150,6 +150,12 @@ pub const SETTINGS: &[Setting] = &[
     setting("metadata", Kind::Choice(&["sqlite"]), "sqlite", "Where metadata is kept"),
     setting("blobs", Kind::Choice(&["disk"]), "disk", "Where blobs are kept"),
     setting("token_ttl", Kind::Duration, "12h", "How long a registry password is valid"),
+    setting(
+        "oidc.jwks",
+        Kind::Map,
+        "",
+        "Keys of OIDC issuers: https://issuer=file, or =URL; those of others are discovered",
+    ),
     setting("limits.manifest_bytes", Kind::Size, "4MiB", "Largest manifest"),
     setting("limits.blob_bytes", Kind::Size, "52000MiB", "Largest layer"),
     setting("limits.header_bytes", Kind::Size, "64KiB", "Largest request head"),

@@ -1,13 +1,16 @@
 //! Identities, their policies, and the policies of repositories and registries.
 
+pub mod aliases;
 pub mod effective;
 pub mod epochs;
 pub mod groups;
 pub mod keys;
 pub mod managed;
+pub mod oidc;
 pub mod policies;
 pub mod principals;
 pub mod resource_policies;
+pub mod roles;
 pub mod tags;
 pub mod unique_ids;
 
