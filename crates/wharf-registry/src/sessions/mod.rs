@@ -133,7 +133,10 @@ impl Session {
 }
 
 #[cfg(test)]
-mod tests {
+mod tests;
+
+#[cfg(test)]
+mod encoding {
     use proptest::prelude::*;
 
     use super::*;
