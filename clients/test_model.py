@@ -622,7 +622,7 @@ def test_sts_get_caller_identity_fits_the_model(sts, account):
         (b"Action=NoSuchAction&Version=2011-06-15", "InvalidAction"),
         (b"Action=GetCallerIdentity&Version=1999-01-01", "InvalidAction"),
         (b"Version=2011-06-15", "MissingAction"),
-        (b"Action=AssumeRole&Version=2011-06-15", None),
+        (b"Action=AssumeRoleWithSAML&Version=2011-06-15", None),
         (b"%zz=%&&&==", None),
         (b"", None),
         (b"\xff\xfe\x00", None),

@@ -524,7 +524,7 @@ async fn sts_tells_who_calls() {
     assert!(presigned.text().contains("GetCallerIdentityResult"), "{}", presigned.text());
 
     for (service, form, status, code) in [
-        ("sts", "Action=AssumeRole&Version=2011-06-15", 400, "InvalidAction"),
+        ("sts", "Action=AssumeRoleWithSAML&Version=2011-06-15", 400, "InvalidAction"),
         ("sts", "Action=Nonsense&Version=2011-06-15", 400, "InvalidAction"),
         ("sts", "Action=GetCallerIdentity&Version=1999-01-01", 400, "InvalidAction"),
         (
