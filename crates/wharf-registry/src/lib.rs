@@ -55,8 +55,8 @@ pub use images::{Deleted, PutImage, PutOutcome, StoredManifest};
 pub use key_ring::RotateReport;
 pub use kms::{KeyAlias, KmsKey, NewKey};
 pub use lifecycle::{
-    ImageInUse, InUseReport, LifecycleFailure, LifecyclePreview, LifecycleReport, PlannedAction,
-    PlannedImage, PreviewFilter, PreviewImage, PreviewStatus, StoredLifecyclePolicy,
+    ImageInUse, InUseReport, LifecycleExplanation, LifecycleFailure, LifecyclePreview, LifecycleReport,
+    PlannedAction, PlannedImage, PreviewFilter, PreviewImage, PreviewStatus, StoredLifecyclePolicy,
 };
 pub use lists::{ListStamp, NamePage, Names, WrittenList};
 pub use model::*;

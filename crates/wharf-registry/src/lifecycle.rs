@@ -14,7 +14,7 @@ use wharf_store::meta::{Tx, jobs};
 use wharf_types::{RepositoryRef, Timestamp};
 
 pub use self::in_use::{ImageInUse, InUseReport};
-pub use self::plan::{PlannedAction, PlannedImage};
+pub use self::plan::{LifecycleExplanation, PlannedAction, PlannedImage};
 pub use self::preview::{LifecyclePreview, PreviewFilter, PreviewImage, PreviewStatus};
 pub use self::run::{LifecycleFailure, LifecycleReport};
 use crate::repositories::hold_repository;

@@ -309,7 +309,7 @@ async fn what_is_in_use_stays_with_its_relatives_and_the_preview_says_so() {
     let report = InUseReport { holder: "cluster".into(), digests: vec![child], lifetime: DAY };
     house.registry.report_in_use(&house.here(), report.clone()).await.unwrap();
 
-    let plan = house.registry.explain_lifecycle(&at, None).await.unwrap();
+    let plan = house.registry.explain_lifecycle(at.target(), None).await.unwrap().images;
     let action = |digest: Digest| {
         plan.iter()
             .find(|image| image.digest == digest.to_string())
@@ -357,4 +357,30 @@ async fn pulls_of_the_last_seconds_count() {
     );
     let archived = house.registry.get_manifest(&at, &"v2".parse().unwrap(), &[]).await.unwrap_err();
     assert!(matches!(archived, RegistryError::ManifestUnknown), "{archived}");
+}
+
+#[tokio::test]
+async fn an_explanation_counts_what_is_shared_once_and_what_others_hold_not_at_all() {
+    let house = House::new().await;
+    let at = house.create("team/app", Mutability::Mutable).await;
+    let other = house.create("team/other", Mutability::Mutable).await;
+    let own = house.blob(&at, &[1; 1000]).await;
+    let shared = house.blob(&at, &[2; 200]).await;
+    let kept = house.blob(&at, &[3; 30]).await;
+    let elsewhere = house.blob(&at, &[4; 4000]).await;
+    house.blob(&other, &[4; 4000]).await;
+    for (tag, layers) in [("a", vec![own, shared, elsewhere]), ("b", vec![shared, kept]), ("c", vec![kept])] {
+        let config = house.blob(&at, tag.as_bytes()).await;
+        house.put(&at, house::image_of(config, &layers, None), Some(tag)).await.unwrap();
+        house.clock.advance(DAY);
+    }
+    let explained = house.registry.explain_lifecycle(at.target(), Some(&keep_newest(1))).await.unwrap();
+    assert_eq!((explained.expiring, explained.archiving, explained.bytes_freed), (2, 0, 1202));
+    let freed = |tag: &str| {
+        explained.images.iter().find(|image| image.tags == [tag]).map(|image| image.bytes_freed).unwrap()
+    };
+    assert_eq!((freed("a"), freed("b"), freed("c")), (1001, 201, 0));
+    assert_eq!(images(&house, &at).await.len(), 3);
+    let none = house.registry.explain_lifecycle(at.target(), None).await.unwrap_err();
+    assert!(matches!(none, RegistryError::LifecyclePolicyNotFound(_)), "{none}");
 }

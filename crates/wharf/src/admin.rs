@@ -67,6 +67,26 @@ pub enum AdminRequest {
         /// Which image, by digest or by a tag it had; all of them if not given.
         image: Option<Text<Reference>>,
     },
+    /// Carries lifecycle policies out now.
+    LifecycleRun {
+        /// Owner; the default account if not given.
+        account: Option<Text<AccountId>>,
+        /// Region; the default one if not given.
+        region: Option<Text<Region>>,
+        /// The one repository; every one that has a policy if not given.
+        repository: Option<Text<RepositoryName>>,
+    },
+    /// Says what a lifecycle policy would do with every image of a repository.
+    LifecycleExplain {
+        /// Owner; the default account if not given.
+        account: Option<Text<AccountId>>,
+        /// Region; the default one if not given.
+        region: Option<Text<Region>>,
+        /// Whose images.
+        repository: Text<RepositoryName>,
+        /// The policy's text; the repository's own if not given.
+        policy: Option<String>,
+    },
     /// Re-wraps every data key under new keys.
     KeyRingRotate,
 }
@@ -216,6 +236,22 @@ pub trait AdminOps: Send + Sync + 'static {
         repository: RepositoryName,
         image: Option<Reference>,
     ) -> impl Future<Output = Result<Value, AdminError>> + Send;
+    /// Carries lifecycle policies out; a JSON object of counts and failures.
+    fn run_lifecycle(
+        &self,
+        account: Option<AccountId>,
+        region: Option<Region>,
+        repository: Option<RepositoryName>,
+        progress: Progress,
+    ) -> impl Future<Output = Result<Value, AdminError>> + Send;
+    /// Says what a policy would do; a JSON object with a list of images.
+    fn explain_lifecycle(
+        &self,
+        account: Option<AccountId>,
+        region: Option<Region>,
+        repository: RepositoryName,
+        policy: Option<String>,
+    ) -> impl Future<Output = Result<Value, AdminError>> + Send;
     /// Re-wraps data keys; a JSON object of counts.
     fn rotate_key_ring(&self, progress: Progress) -> impl Future<Output = Result<Value, AdminError>> + Send;
 }
@@ -248,6 +284,13 @@ pub async fn run<O: AdminOps>(
         AdminRequest::Scrub => ops.scrub(progress).await,
         AdminRequest::Undelete { account, region, repository, image } => {
             ops.undelete(Text::take(account), Text::take(region), repository.0, Text::take(image)).await
+        }
+        AdminRequest::LifecycleRun { account, region, repository } => {
+            let (account, region) = (Text::take(account), Text::take(region));
+            ops.run_lifecycle(account, region, Text::take(repository), progress).await
+        }
+        AdminRequest::LifecycleExplain { account, region, repository, policy } => {
+            ops.explain_lifecycle(Text::take(account), Text::take(region), repository.0, policy).await
         }
         AdminRequest::KeyRingRotate => ops.rotate_key_ring(progress).await,
     }

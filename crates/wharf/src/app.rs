@@ -11,7 +11,9 @@ use anyhow::Context as _;
 use tokio::task::spawn_blocking;
 use wharf_http::config::{AuditSink, HttpConfig, RequestLimits, ThrottleConfig};
 use wharf_http::host::{HostConfig, HostTarget as HttpHost};
-use wharf_registry::{Clock, DIFFERENCES, Dialect, JwksSource, Limits, Options, Quotas, Registry};
+use wharf_registry::{
+    Clock, DIFFERENCES, Dialect, JwksSource, LifecycleGrammar, Limits, Options, Quotas, Registry,
+};
 use wharf_store::meta::{Meta, SqliteOptions};
 use wharf_store::object::{DiskObjects, ObjectId};
 use wharf_store::seal::{DataKey, RootKey};
@@ -101,6 +103,11 @@ fn options(settings: &Settings, directory: &Path) -> anyhow::Result<Options> {
     options.trash_window = settings.trash_window;
     options.unreferenced_grace = settings.unreferenced_grace;
     options.upload_lifetime = settings.limits.upload_lifetime;
+    options.lifecycle_interval = settings.lifecycle_interval;
+    options.lifecycle_grammar = match settings.lifecycle_extensions {
+        true => LifecycleGrammar::Extended,
+        false => LifecycleGrammar::Ecr,
+    };
     options.low_watermark = low_watermark(settings.low_watermark, directory)?;
     options.limits = Limits {
         manifest: settings.limits.manifest_bytes,

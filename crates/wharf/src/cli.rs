@@ -84,6 +84,9 @@ Examples:
   wharf undelete team/app sha256:4c0d…                 # one image, with its tags
   wharf undelete team/app --account 111122223333 --region eu-west-1 sha256:4c0d…")]
     Undelete(Undelete),
+    /// Carry lifecycle policies out, or see what they would do
+    #[command(subcommand)]
+    Lifecycle(LifecycleAction),
     /// Manage the keys that stored data is encrypted with
     #[command(subcommand)]
     KeyRing(KeyRingAction),
@@ -241,6 +244,57 @@ server's; neither server nor data directory is needed. Exit status: 0 as expecte
         #[command(flatten)]
         output: Output,
     },
+}
+
+/// `wharf lifecycle …`
+#[derive(Debug, Subcommand)]
+pub enum LifecycleAction {
+    /// Carry lifecycle policies out now
+    #[command(after_help = "\
+The server does it by itself every lifecycle.interval. What goes, goes into the trash (see wharf undelete).")]
+    Run {
+        /// The one repository [default: every one that has a policy]
+        #[arg(long)]
+        repository: Option<RepositoryName>,
+        /// Which registry.
+        #[command(flatten)]
+        registry: RegistryArgs,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Say for each image whether it stays, which rule says so, and what its going would free
+    #[command(after_help = "\
+Examples:
+  wharf lifecycle explain --repository team/app                       # the repository's own policy
+  wharf lifecycle explain --repository team/app --policy draft.json   # one that is not set yet
+
+Nothing changes. `kept by` is the strongest rule that is about the image: it shields it from those behind it.")]
+    Explain {
+        /// Whose images
+        #[arg(long)]
+        repository: RepositoryName,
+        /// File of a policy to try [default: the repository's own]
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
+        /// Which registry.
+        #[command(flatten)]
+        registry: RegistryArgs,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// Names a registry.
+#[derive(Debug, Args)]
+pub struct RegistryArgs {
+    /// Owner of the repository [default: the default account]
+    #[arg(long, value_name = "ID")]
+    pub account: Option<AccountId>,
+    /// Region of the repository [default: the default region]
+    #[arg(long)]
+    pub region: Option<Region>,
 }
 
 /// Names what to restore.

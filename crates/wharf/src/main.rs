@@ -5,6 +5,7 @@ mod app;
 mod cli;
 mod command;
 mod control;
+mod lifecycle;
 mod logging;
 mod ops;
 mod policy;
@@ -88,6 +89,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let result = runtime()?.block_on(command::run(&settings, request, Bar::new(!json)))?;
     if secret_only {
         command::print_member(&result, "token")?;
+    } else if let Some(table) = lifecycle::table(&result).filter(|_| !json) {
+        return say(&table);
     } else {
         command::print(&result, json)?;
     }
@@ -138,6 +141,7 @@ fn request(action: Action) -> anyhow::Result<(AdminRequest, bool)> {
             };
             (request, json)
         }
+        Action::Lifecycle(action) => lifecycle::request(action)?,
         Action::KeyRing(KeyRingAction::Rotate(Output { json })) => (AdminRequest::KeyRingRotate, json),
         Action::Serve(_)
         | Action::Config { .. }

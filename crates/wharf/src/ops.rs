@@ -139,6 +139,31 @@ impl AdminOps for RegistryOps {
         }))
     }
 
+    async fn run_lifecycle(
+        &self,
+        account: Option<AccountId>,
+        region: Option<Region>,
+        repository: Option<RepositoryName>,
+        progress: Progress,
+    ) -> Result<Value, AdminError> {
+        let of = |name| RepositoryRef::private(self.account(account), self.region(region), name);
+        let only = repository.map(of);
+        let done = self.0.run_lifecycle(only.as_ref(), &progress).await?;
+        serde_json::to_value(done).map_err(AdminError::new)
+    }
+
+    async fn explain_lifecycle(
+        &self,
+        account: Option<AccountId>,
+        region: Option<Region>,
+        repository: RepositoryName,
+        policy: Option<String>,
+    ) -> Result<Value, AdminError> {
+        let repository = RepositoryRef::private(self.account(account), self.region(region), repository);
+        let plan = self.0.explain_lifecycle(&repository, policy.as_deref()).await?;
+        serde_json::to_value(plan).map_err(AdminError::new)
+    }
+
     async fn rotate_key_ring(&self, progress: Progress) -> Result<Value, AdminError> {
         let done = self.0.rotate_key_ring(&progress).await?;
         Ok(json!({

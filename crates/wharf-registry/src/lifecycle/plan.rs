@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use wharf_lifecycle::{
     Action, Image, ImageTag, LifecyclePolicy, Outcome, Protection, StorageClass, Verdict, evaluate,
 };
-use wharf_store::meta::lifecycle::{self, ImageRow};
+use wharf_store::meta::lifecycle::{self, BlobUse, ImageRow};
 use wharf_store::meta::{Tx, in_use};
 use wharf_types::Timestamp;
 
@@ -62,6 +62,22 @@ pub struct PlannedImage {
     pub rule: Option<u64>,
     /// The priority of the rule that it was shielded from.
     pub shielded_from: Option<u64>,
+    /// Bytes of content that nothing needs any more once this and all images before it in the order of their going are
+    /// gone: what several share is counted with the last of them.
+    pub bytes_freed: u64,
+}
+
+/// What a policy would do with a repository.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct LifecycleExplanation {
+    /// Every image, in order of digest.
+    pub images: Vec<PlannedImage>,
+    /// Images that would be deleted.
+    pub expiring: u64,
+    /// Images that would go to the archive.
+    pub archiving: u64,
+    /// Bytes that all the deletions free together, when the trash is emptied.
+    pub bytes_freed: u64,
 }
 
 impl Registry {
@@ -104,8 +120,40 @@ impl Plan {
         Some(self.policy.rules().get(rule?)?.priority)
     }
 
+    /// What becomes of every image, and what that frees.
+    pub(super) fn explain(&self, uses: Vec<BlobUse>) -> LifecycleExplanation {
+        let mut images = self.describe();
+        let mut left: HashMap<&str, u64> = HashMap::new();
+        let mut blobs: HashMap<&str, Vec<&BlobUse>> = HashMap::new();
+        for blob in &uses {
+            // One that another repository holds is never freed by this one.
+            *left.entry(&blob.digest).or_default() += 1 + u64::from(blob.elsewhere);
+            blobs.entry(&blob.manifest).or_default().push(blob);
+        }
+        for index in self.acted_on() {
+            if images[index].action != PlannedAction::Expire {
+                continue;
+            }
+            for blob in blobs.get(self.images[index].row.digest.as_str()).into_iter().flatten() {
+                let Some(uses) = left.get_mut(blob.digest.as_str()) else { continue };
+                *uses -= 1;
+                if *uses == 0 {
+                    images[index].bytes_freed += blob.size;
+                }
+            }
+        }
+        let count =
+            |action: &PlannedAction| images.iter().filter(|image| image.action == *action).count() as u64;
+        LifecycleExplanation {
+            expiring: count(&PlannedAction::Expire),
+            archiving: count(&PlannedAction::Archive),
+            bytes_freed: images.iter().map(|image| image.bytes_freed).sum(),
+            images,
+        }
+    }
+
     /// Every image with what becomes of it, in order of digest.
-    pub(super) fn describe(&self) -> Vec<PlannedImage> {
+    fn describe(&self) -> Vec<PlannedImage> {
         let describe = |(image, verdict): (&Standing, &Verdict)| PlannedImage {
             digest: image.row.digest.clone(),
             tags: image.tags.iter().map(|(name, _)| name.clone()).collect(),
@@ -122,6 +170,7 @@ impl Plan {
             },
             rule: self.priority(verdict.claimed_by),
             shielded_from: self.priority(verdict.shielded_from),
+            bytes_freed: 0,
         };
         self.images.iter().zip(&self.verdicts).map(describe).collect()
     }

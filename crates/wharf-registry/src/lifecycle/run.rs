@@ -9,12 +9,12 @@ use wharf_store::meta::{Tx, lifecycle, repositories};
 use wharf_types::RepositoryRef;
 
 use super::act::{Done, Step, act, expire_referrers};
-use super::plan::{Plan, PlannedImage};
-use super::{parse, parse_stored};
+use super::plan::{LifecycleExplanation, Plan};
+use super::{parse, parse_stored, require_policy};
 use crate::jobs::{LEASE_MICROS, Outcome as JobOutcome};
 use crate::repositories::{from_row, hold_repository};
 use crate::uninterrupted::uninterrupted;
-use crate::{Authorized, Progress, Registry, RegistryError, Repository};
+use crate::{Progress, Registry, RegistryError, Repository};
 
 /// Images that one transaction acts on: other writes wait for it.
 const BATCH: usize = 20;
@@ -100,15 +100,23 @@ impl Registry {
     /// As [`put_lifecycle_policy`](Self::put_lifecycle_policy); `LifecyclePolicyNotFound`.
     pub async fn explain_lifecycle(
         &self,
-        at: &Authorized<RepositoryRef>,
+        name: &RepositoryRef,
         document: Option<&str>,
-    ) -> Result<Vec<PlannedImage>, RegistryError> {
-        let repository = self.repository(at).await?;
+    ) -> Result<LifecycleExplanation, RegistryError> {
+        let found = self.find_repository(name).await?;
+        let repository = found.ok_or_else(|| RegistryError::RepositoryNotFound(name.clone()))?;
         let policy = match document {
             Some(document) => parse(document, self.inner.options.lifecycle_grammar)?,
-            None => parse_stored(&self.lifecycle_policy(at).await?.document)?,
+            None => {
+                let stored = Arc::clone(&repository);
+                let row = self.inner.meta.read(move |tx| require_policy(tx, &stored)).await?;
+                parse_stored(&row.document)?
+            }
         };
-        Ok(self.lifecycle_plan(&repository, policy, self.inner.clock.now()).await?.describe())
+        let plan = self.lifecycle_plan(&repository, policy, self.inner.clock.now()).await?;
+        let id = repository.id;
+        let uses = self.inner.meta.read_background(move |tx| lifecycle::blob_uses(tx, id)).await;
+        Ok(plan.explain(uses.map_err(RegistryError::from)?))
     }
 
     /// One turn of a repository's job.

@@ -72,6 +72,43 @@ pub struct ImageRow {
     pub activated_at: Option<i64>,
 }
 
+/// A blob as an image of a repository names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlobUse {
+    /// The image.
+    pub manifest: String,
+    /// The blob.
+    pub digest: String,
+    /// Bytes.
+    pub size: u64,
+    /// Whether another repository holds it, too.
+    pub elsewhere: bool,
+}
+
+/// Which image of a repository names which blobs.
+pub fn blob_uses(tx: &mut Tx<'_>, repository_id: i64) -> Result<Vec<BlobUse>, MetaError> {
+    tx.query_all(
+        "SELECT u.manifest, u.blob, b.size,
+                EXISTS (SELECT 1
+                        FROM repository_blobs o
+                        WHERE o.domain_id = l.domain_id AND o.digest = l.digest AND o.repository_id <> $1)
+         FROM manifest_blobs u
+         JOIN repository_blobs l ON l.repository_id = u.repository_id AND l.digest = u.blob
+         JOIN blobs b ON b.domain_id = l.domain_id AND b.digest = l.digest
+         WHERE u.repository_id = $1
+         ORDER BY u.manifest, u.blob",
+        &[&repository_id],
+        |row| {
+            Ok(BlobUse {
+                manifest: row.get(0)?,
+                digest: row.get(1)?,
+                size: row.get(2)?,
+                elsewhere: row.get(3)?,
+            })
+        },
+    )
+}
+
 /// The policy of a repository.
 pub fn find_policy(tx: &mut Tx<'_>, repository_id: i64) -> Result<Option<PolicyRow>, MetaError> {
     tx.query_opt(

@@ -69,6 +69,24 @@ impl AdminOps for Pretend {
     ) -> impl Future<Output = Result<Value, AdminError>> + Send {
         refused()
     }
+    fn run_lifecycle(
+        &self,
+        _: Option<AccountId>,
+        _: Option<Region>,
+        _: Option<RepositoryName>,
+        _: Progress,
+    ) -> impl Future<Output = Result<Value, AdminError>> + Send {
+        refused()
+    }
+    fn explain_lifecycle(
+        &self,
+        _: Option<AccountId>,
+        _: Option<Region>,
+        _: RepositoryName,
+        _: Option<String>,
+    ) -> impl Future<Output = Result<Value, AdminError>> + Send {
+        refused()
+    }
     fn rotate_key_ring(&self, _: Progress) -> impl Future<Output = Result<Value, AdminError>> + Send {
         refused()
     }

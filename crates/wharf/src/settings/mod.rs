@@ -169,6 +169,10 @@ pub struct Settings {
     pub low_watermark: Watermark,
     /// Pause between rounds of collection; `None` leaves it to `wharf gc`.
     pub gc_interval: Option<Duration>,
+    /// Pause between two runs of a lifecycle policy.
+    pub lifecycle_interval: Duration,
+    /// Whether lifecycle policies may say what ECR's cannot.
+    pub lifecycle_extensions: bool,
 }
 
 /// Reads all layers: the named file (or `wharf.toml` if it is there), this process's environment, the flags.
@@ -226,6 +230,8 @@ impl Settings {
             unreferenced_grace: value(layers, "storage.unreferenced_grace")?,
             low_watermark: value(layers, "storage.low_watermark")?,
             gc_interval: Some(value(layers, "gc.interval")?).filter(|interval| *interval != Duration::ZERO),
+            lifecycle_interval: at_least_a_millisecond(layers, "lifecycle.interval")?,
+            lifecycle_extensions: value(layers, "lifecycle.extensions")?,
         };
         check_words(layers)?;
         settings.check_tls()?;

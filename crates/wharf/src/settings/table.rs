@@ -221,6 +221,13 @@ pub const SETTINGS: &[Setting] = &[
         "10m",
         "Pause between rounds of collection; 0s leaves it to `wharf gc`",
     ),
+    setting("lifecycle.interval", Kind::Duration, "1h", "How often lifecycle policies are carried out"),
+    setting(
+        "lifecycle.extensions",
+        Kind::Bool,
+        "false",
+        "Take `wharf` objects in lifecycle policies, which ECR would refuse",
+    ),
 ];
 
 #[cfg(test)]
