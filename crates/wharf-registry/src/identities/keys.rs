@@ -17,6 +17,7 @@ const ROOT: &str = "root";
 
 /// Whose keys, or whose entry, a request is about.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one per request")]
 pub enum KeyOwner {
     /// The root user of an account.
     Root(AccountId),
