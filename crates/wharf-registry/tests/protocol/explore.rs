@@ -4,7 +4,6 @@
 //! entered again.
 
 use std::collections::{BTreeMap, HashSet};
-use std::future::Future;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
