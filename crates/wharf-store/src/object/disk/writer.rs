@@ -84,7 +84,8 @@ impl DiskWriter {
         position: u64,
     ) -> Self {
         let file = Arc::new(Target { disk, id, slot, file, direct: Mutex::default() });
-        Self { file, position, entry_synced: false, poisoned: false }
+        // Who goes on behind bytes has them from a checkpoint, which has synced the name too.
+        Self { file, position, entry_synced: position > 0, poisoned: false }
     }
 
     fn begin(&mut self) -> Result<(), ObjectError> {
