@@ -4,7 +4,7 @@
 //! others are pulling stays in memory.
 
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 
 use crate::object::buffers::Buffer;
 use crate::object::fs::FsFile;
@@ -13,32 +13,6 @@ use crate::object::fs::FsFile;
 pub(super) const DIRECT_FROM: u64 = 1 << 20;
 /// Place in the file, place in memory and length of every write are multiples of this: enough for any disk.
 pub(super) const BLOCK: usize = 4096;
-
-/// Writes at once, over all objects: enough to keep a disk busy, and so many aligned copies are in memory at most.
-const AT_ONCE: usize = 8;
-
-static WRITING: Mutex<usize> = Mutex::new(0);
-static WRITTEN: Condvar = Condvar::new();
-
-/// One of the writes that may run at once.
-struct Turn;
-
-impl Turn {
-    /// Waits for it, on a thread that may.
-    fn take() -> Self {
-        let writing = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
-        let free = WRITTEN.wait_while(writing, |writing| *writing >= AT_ONCE);
-        *free.unwrap_or_else(PoisonError::into_inner) += 1;
-        Self
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        *WRITING.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        WRITTEN.notify_one();
-    }
-}
 
 /// How the bytes of one object go to its file.
 #[derive(Default)]
@@ -102,7 +76,6 @@ impl Past {
         let len = self.rest.len() + chunk.len();
         let whole = len / BLOCK * BLOCK;
         if whole > 0 {
-            let _turn = Turn::take();
             let mut buffer = Buffer::with_room(BLOCK + len);
             let bytes = buffer.vec();
             let start = (bytes.as_ptr() as usize).next_multiple_of(BLOCK) - bytes.as_ptr() as usize;

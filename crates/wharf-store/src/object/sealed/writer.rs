@@ -1,11 +1,12 @@
 //! The write path: copy into the batch, hash, seal in place, append. One pass; two batches of 512 KiB per upload at
 //! most, one being filled from the network while the other is hashed, sealed and written.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use sha2::digest::common::hazmat::{SerializableState, SerializedState};
 use sha2::{Digest, Sha256};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinHandle;
 
 use super::UploadState;
@@ -15,6 +16,11 @@ use crate::seal::{ContentKeys, SealError, SegmentSealer};
 
 /// Batches up to this many bytes are hashed and sealed where they arrive (about 30 µs); larger ones elsewhere.
 const INLINE: usize = 32 * 1024;
+
+/// Batches that are worked on at once, over all uploads: enough for every processor and for the disk. The others wait
+/// with one batch each and not two. Only work is waited for here, never a client, so nobody can hold it up.
+static TURNS: LazyLock<Semaphore> =
+    LazyLock::new(|| Semaphore::new(4 * std::thread::available_parallelism().map_or(2, usize::from)));
 
 /// Why content could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -87,8 +93,22 @@ impl Stage {
         }
     }
 
-    fn spawn(self: Box<Self>, batch: SegmentSealer, last: bool) -> JoinHandle<Result<Staged, WriteError>> {
-        tokio::task::spawn_blocking(move || self.work(batch, last))
+    fn spawn(
+        self: Box<Self>,
+        turn: SemaphorePermit<'static>,
+        batch: SegmentSealer,
+        last: bool,
+    ) -> JoinHandle<Result<Staged, WriteError>> {
+        tokio::task::spawn_blocking(move || {
+            let staged = self.work(batch, last);
+            drop(turn);
+            staged
+        })
+    }
+
+    /// Waits for a turn of [`TURNS`].
+    async fn turn() -> Result<SemaphorePermit<'static>, WriteError> {
+        TURNS.acquire().await.map_err(|_| WriteError::Failed)
     }
 
     /// Appends what is left of a batch.
@@ -106,7 +126,8 @@ impl Stage {
         last: bool,
     ) -> Result<Box<Self>, WriteError> {
         if batch.len() > INLINE {
-            let staged = self.spawn(batch, last).await.map_err(|_| WriteError::Failed)??;
+            let staged =
+                self.spawn(Self::turn().await?, batch, last).await.map_err(|_| WriteError::Failed)??;
             return Self::settle(staged).await;
         }
         batch.hash_new(&mut self.hash);
@@ -175,8 +196,9 @@ impl SealedWriter {
             if self.front.is_full() {
                 // More follows, so no segment of the batch is the last.
                 let stage = self.idle().await?;
+                let turn = Stage::turn().await?;
                 let batch = self.front.take();
-                self.lane = Lane::Busy(stage.spawn(batch, false));
+                self.lane = Lane::Busy(stage.spawn(turn, batch, false));
             }
             let taken = self.front.fill(chunk);
             self.offset += taken as u64;
