@@ -102,7 +102,7 @@ impl IdentityToken {
         else {
             return Err(IdentityTokenError::Malformed);
         };
-        let signed = text[..header.len() + 1 + claims.len()].as_bytes().into();
+        let signed = text.as_bytes()[..header.len() + 1 + claims.len()].into();
         let header: Header =
             serde_json::from_slice(&decode(header)?).map_err(|_| IdentityTokenError::Malformed)?;
         let claims: Value =

@@ -127,11 +127,9 @@ where
     // The connection has to be driven while the answer is awaited; what it ends with, the answer tells too.
     tokio::pin!(connection);
     tokio::pin!(asking);
-    loop {
-        tokio::select! {
-            answer = &mut asking => return answer,
-            _ = &mut connection => return asking.await,
-        }
+    tokio::select! {
+        answer = &mut asking => answer,
+        _ = &mut connection => asking.await,
     }
 }
 
