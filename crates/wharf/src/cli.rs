@@ -7,6 +7,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
 use wharf_types::{AccountId, Reference, Region, RepositoryName};
 
+use crate::client::arguments::ClientAction;
 use crate::settings::{Kind, SETTINGS, Setting, Value};
 
 /// Amazon ECR that you run yourself: the ECR API for AWS clients, OCI Distribution for container clients.
@@ -27,6 +28,8 @@ Examples:
   aws ecr create-repository --repository-name team/app # with the AWS_… lines that the first start prints
   aws ecr get-login-password | docker login -u AWS --password-stdin 127.0.0.1:5050
   wharf token issue --account 123456789012 --ttl 1h    # a registry password without the AWS CLI
+  wharf login --registry 127.0.0.1:5050                # docker login with the AWS credentials at hand
+  wharf aws-profile                                    # a profile for the AWS CLI: aws --profile wharf ecr …
   wharf account create --json                          # one more account, also while the server runs
   wharf config                                         # every setting, its value, and where that comes from
 
@@ -105,6 +108,9 @@ Examples:
     /// Try out policies
     #[command(subcommand)]
     Policy(PolicyAction),
+    /// Commands that talk to a registry over the network
+    #[command(flatten)]
+    Client(ClientAction),
     /// Print the table of API operations as Markdown
     Operations,
     /// Print where the `spec` and `ecr` dialects differ as Markdown

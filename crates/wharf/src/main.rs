@@ -3,6 +3,7 @@
 mod admin;
 mod app;
 mod cli;
+mod client;
 mod command;
 mod control;
 mod lifecycle;
@@ -16,6 +17,7 @@ mod tls;
 mod welcome;
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -26,6 +28,8 @@ use cli::{
     AccountAction, Action, Cli, KeyAction, KeyRingAction, Output, Place, PolicyAction, Sigv4Action,
     TokenAction,
 };
+use client::Environment;
+use client::arguments::{ClientAction, DockerCredential};
 use command::Bar;
 use settings::{Layers, Origin, Setting, Settings, SettingsError};
 
@@ -33,6 +37,9 @@ use settings::{Layers, Origin, Setting, Settings, SettingsError};
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    if let Some(outcome) = run_as_helper() {
+        return outcome.unwrap_or_else(|error| failure(&error));
+    }
     let cli = Cli::parse();
     match run(cli) {
         Ok(code) => code,
@@ -44,16 +51,56 @@ fn main() -> ExitCode {
             {
                 return ExitCode::SUCCESS;
             }
-            let usage = error.downcast_ref::<SettingsError>().is_some();
-            let _ = writeln!(std::io::stderr(), "wharf: {error:#}");
-            if usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+            failure(&error)
         }
     }
 }
 
+fn failure(error: &anyhow::Error) -> ExitCode {
+    let usage = error.downcast_ref::<SettingsError>().is_some();
+    let _ = writeln!(std::io::stderr(), "wharf: {error:#}");
+    if usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+}
+
+/// The program under the name that container clients call a credential helper by: `docker-credential-wharf get`.
+fn run_as_helper() -> Option<anyhow::Result<ExitCode>> {
+    let mut arguments = std::env::args_os();
+    let name = arguments.next()?;
+    if Path::new(&name).file_name()? != client::HELPER_NAME {
+        return None;
+    }
+    let action = arguments.next().unwrap_or_default().to_string_lossy().into_owned();
+    Some(docker_credential(&action))
+}
+
+fn docker_credential(action: &str) -> anyhow::Result<ExitCode> {
+    install_cryptography();
+    let (input, mut output) = (std::io::stdin().lock(), std::io::stdout().lock());
+    let environment = Environment::of_process();
+    let answering = client::credential_helper(action, &environment, input, &mut output);
+    Ok(client_runtime()?.block_on(answering))
+}
+
+fn run_client(action: ClientAction, place: &Place) -> anyhow::Result<ExitCode> {
+    let environment = Environment::of_process();
+    match action {
+        ClientAction::Login(login) => client_runtime()?.block_on(client::login(login, &environment))?,
+        ClientAction::DockerCredential(DockerCredential { action }) => return docker_credential(&action),
+        ClientAction::KubeletCredentialProvider(arguments) => {
+            let (input, mut output) = (std::io::stdin().lock(), std::io::stdout().lock());
+            let answering = client::kubelet_credential_provider(arguments, &environment, input, &mut output);
+            client_runtime()?.block_on(answering)?;
+        }
+        ClientAction::AwsProfile(arguments) => {
+            let settings = Settings::from_layers(&read_settings(place, &[])?)?;
+            client::aws_profile(arguments, &environment, &settings)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    // One provider in the whole process, named rather than guessed from features.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    install_cryptography();
     let place = cli.place;
     let (request, json) = match cli.action {
         Action::Serve(flags) => {
@@ -72,6 +119,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             return sigv4::verify(&keys, &cases, output.json);
         }
         Action::Policy(PolicyAction::Test { cases, output }) => return policy::test(&cases, output.json),
+        Action::Client(action) => return run_client(action, &place),
         Action::Operations => return say(&wharf_http::aws::operations_markdown()),
         Action::Dialect => return say(&app::dialect_markdown()),
         Action::Version => return say(concat!("wharf ", env!("CARGO_PKG_VERSION"))),
@@ -147,6 +195,7 @@ fn request(action: Action) -> anyhow::Result<(AdminRequest, bool)> {
         | Action::Config { .. }
         | Action::Sigv4(_)
         | Action::Policy(_)
+        | Action::Client(_)
         | Action::Operations
         | Action::Dialect
         | Action::Version => anyhow::bail!("not a command for the data directory's owner"),
@@ -159,6 +208,16 @@ fn read_settings(place: &Place, flags: &[(&'static Setting, String)]) -> Result<
         flags.push((setting, directory.to_string_lossy().into_owned()));
     }
     settings::read(place.config.as_deref(), &flags)
+}
+
+/// One provider in the whole process, named rather than guessed from features.
+fn install_cryptography() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+/// What one request at a time needs.
+fn client_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "what a test's helper cannot do, the test reports")]
 
 mod certificates;
+mod client;
 mod commands;
 mod server;
 mod serving;
