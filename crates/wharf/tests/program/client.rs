@@ -252,7 +252,7 @@ fn a_kubelet_gets_a_password_for_the_images_registry() {
             "serviceAccountToken": "", "serviceAccountAnnotations": null
         })
     };
-    let mut provider = || client.command(&["kubelet-credential-provider"]);
+    let provider = || client.command(&["kubelet-credential-provider"]);
     let answer = succeeds(&mut provider(), &request(&format!("{host}/team/app:v1")).to_string());
     let answer: Value = serde_json::from_str(&answer).unwrap();
     assert!(is_response(&answer), "{answer}");
