@@ -39,7 +39,7 @@ mod undelete;
 mod uninterrupted;
 mod uploads;
 
-pub use access::{Authorized, Caller, Decided, Origin};
+pub use access::{Ask, Authorized, Caller, Decided, DecidingStatement, ExplainError, Explanation, Origin};
 pub use accounts::{AccessKeyInfo, AccessKeyRecord, NewAccessKey, PasswordError};
 pub use blobs::{BlobInfo, BlobReader, LayerCheck, LayerState};
 pub use clock::Clock;

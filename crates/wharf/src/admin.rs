@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+use wharf_registry::Ask;
 use wharf_types::{AccountId, Reference, Region, RepositoryName};
 
 /// What can be asked. On the wire `{"command":"account-create","id":"…"}`.
@@ -89,6 +90,17 @@ pub enum AdminRequest {
     },
     /// Re-wraps every data key under new keys.
     KeyRingRotate,
+    /// Says what is decided of a request, and why.
+    Explain {
+        /// Who: an ARN, an account id, or `anonymous`.
+        principal: String,
+        /// What.
+        action: String,
+        /// On what: an ARN or the name of a repository.
+        resource: Option<String>,
+        /// Condition keys and their values.
+        context: Vec<(String, Vec<String>)>,
+    },
 }
 
 /// What is answered: any number of `progress`, then one of the others.
@@ -254,6 +266,8 @@ pub trait AdminOps: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Value, AdminError>> + Send;
     /// Re-wraps data keys; a JSON object of counts.
     fn rotate_key_ring(&self, progress: Progress) -> impl Future<Output = Result<Value, AdminError>> + Send;
+    /// Decides a request that nobody makes; a JSON object of the decision and what led to it.
+    fn explain(&self, ask: Ask) -> impl Future<Output = Result<Value, AdminError>> + Send;
 }
 
 /// Runs one command.
@@ -293,6 +307,9 @@ pub async fn run<O: AdminOps>(
             ops.explain_lifecycle(Text::take(account), Text::take(region), repository.0, policy).await
         }
         AdminRequest::KeyRingRotate => ops.rotate_key_ring(progress).await,
+        AdminRequest::Explain { principal, action, resource, context } => {
+            ops.explain(Ask { principal, action, resource, context }).await
+        }
     }
 }
 

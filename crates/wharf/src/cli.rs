@@ -108,6 +108,17 @@ Examples:
     /// Try out policies
     #[command(subcommand)]
     Policy(PolicyAction),
+    /// Say whether a principal may do something, which statement decides, and what is missing
+    #[command(after_help = "\
+Examples:
+  wharf explain --principal arn:aws:iam::123456789012:user/erin --action ecr:PutImage --resource team/app
+  wharf explain --principal arn:aws:sts::111122223333:assumed-role/ci/build --action ecr:BatchGetImage \\
+    --resource arn:aws:ecr:us-east-1:123456789012:repository/team/app --context aws:SourceIp=192.0.2.7
+  wharf explain --principal 123456789012 --action ecr:GetAuthorizationToken --json
+
+The policies are those in force: identity policies, boundary, repository and registry policy. A condition key that comes
+twice has several values. Works while the server runs. Exit status: 0 allowed, 1 refused or not to be explained.")]
+    Explain(Explain),
     /// Commands that talk to a registry over the network
     #[command(flatten)]
     Client(ClientAction),
@@ -301,6 +312,33 @@ pub struct RegistryArgs {
     /// Region of the repository [default: the default region]
     #[arg(long)]
     pub region: Option<Region>,
+}
+
+/// Names a request.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// ARN of a root user, user, role or role session; an account id; or anonymous
+    #[arg(long, value_name = "ARN")]
+    pub principal: String,
+    /// The action, e.g. ecr:PutImage
+    #[arg(long)]
+    pub action: String,
+    /// An ARN, or the name of a repository in the principal's account and the default region
+    #[arg(long, value_name = "ARN|NAME")]
+    pub resource: Option<String>,
+    /// A condition key of the request
+    #[arg(long, value_name = "KEY=VALUE", value_parser = context_key)]
+    pub context: Vec<(String, String)>,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+fn context_key(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE, e.g. aws:SourceIp=192.0.2.7".to_owned()),
+    }
 }
 
 /// Names what to restore.

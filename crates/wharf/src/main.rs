@@ -6,6 +6,7 @@ mod cli;
 mod client;
 mod command;
 mod control;
+mod explain;
 mod lifecycle;
 mod logging;
 mod ops;
@@ -134,7 +135,11 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     };
     logging::install(settings.log_format, level)?;
     let secret_only = matches!(request, AdminRequest::TokenIssue { .. });
+    let explained = matches!(request, AdminRequest::Explain { .. });
     let result = runtime()?.block_on(command::run(&settings, request, Bar::new(!json)))?;
+    if explained {
+        return explain::print(&result, json);
+    }
     if secret_only {
         command::print_member(&result, "token")?;
     } else if let Some(table) = lifecycle::table(&result).filter(|_| !json) {
@@ -176,6 +181,10 @@ fn request(action: Action) -> anyhow::Result<(AdminRequest, bool)> {
         Action::Token(TokenAction::Issue { account, region, ttl }) => {
             let ttl_ms = ttl.map(|ttl| u64::try_from(ttl.as_millis())).transpose()?;
             (AdminRequest::TokenIssue { account: Text(account), region: region.map(Text), ttl_ms }, false)
+        }
+        Action::Explain(explain) => {
+            let json = explain.output.json;
+            (explain::request(explain), json)
         }
         Action::Gc(Output { json }) => (AdminRequest::Gc, json),
         Action::Scrub(Output { json }) => (AdminRequest::Scrub, json),

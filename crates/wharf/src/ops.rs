@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use wharf_registry::{NewAccessKey, Registry, RegistryError};
+use wharf_registry::{Ask, NewAccessKey, Registry, RegistryError};
 use wharf_types::{AccountId, Reference, Region, RepositoryName, RepositoryRef};
 
 use crate::admin::{AdminError, AdminOps, Progress, RootCredentials, Text};
@@ -175,5 +175,10 @@ impl AdminOps for RegistryOps {
             "secrets": done.secrets,
             "versions_dropped": done.versions_dropped,
         }))
+    }
+
+    async fn explain(&self, ask: Ask) -> Result<Value, AdminError> {
+        let explained = self.0.explain(ask).await.map_err(AdminError::new)?;
+        Ok(crate::explain::to_json(&explained))
     }
 }

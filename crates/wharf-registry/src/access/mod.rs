@@ -3,6 +3,7 @@
 
 mod context;
 mod decide;
+mod explain;
 mod principals;
 mod resources;
 mod trust;
@@ -16,6 +17,7 @@ use wharf_iam::managed::administrator_access;
 use wharf_types::{AccountId, Region};
 
 pub use self::decide::Decided;
+pub use self::explain::{Ask, DecidingStatement, ExplainError, Explanation};
 pub(crate) use self::principals::Principals;
 pub(crate) use self::resources::ResourceRules;
 use crate::{Registry, sessions::Session};

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
+use wharf_registry::Ask;
 use wharf_types::{AccountId, Reference, Region, RepositoryName};
 
 use super::{Connection, serve};
@@ -85,6 +86,9 @@ impl AdminOps for Pretend {
         _: RepositoryName,
         _: Option<String>,
     ) -> impl Future<Output = Result<Value, AdminError>> + Send {
+        refused()
+    }
+    fn explain(&self, _: Ask) -> impl Future<Output = Result<Value, AdminError>> + Send {
         refused()
     }
     fn rotate_key_ring(&self, _: Progress) -> impl Future<Output = Result<Value, AdminError>> + Send {

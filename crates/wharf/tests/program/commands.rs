@@ -149,3 +149,73 @@ fn decision_cases_need_no_server_and_differences_fail() {
     assert_eq!(outcome(&mut wharf(&data, &["policy", "test", &path("missing.jsonl")])).0, 2);
     assert!(!data.exists(), "no data directory is made");
 }
+
+#[test]
+fn decisions_are_explained_with_and_without_a_server() {
+    let parent = tempfile::tempdir().unwrap();
+    let data = parent.path().join("data");
+    let server = Server::start(&data, &[]);
+    let root = ["--principal", "123456789012"];
+    let explain = |more: &[&str]| {
+        let (code, stdout, stderr) = outcome(&mut wharf(&data, &[&["explain"][..], more].concat()));
+        (code, stdout, stderr)
+    };
+    let allowed = [&root[..], &["--action", "ECR:putimage", "--resource", "team/app", "--json"]].concat();
+    let (code, stdout, stderr) = explain(&allowed);
+    assert_eq!(code, 0, "{stderr}");
+    let answer: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(answer["decision"], "Allowed");
+    assert_eq!((&answer["action"], &answer["message"]), (&Value::from("ecr:PutImage"), &Value::Null));
+    assert_eq!(answer["resource"], "arn:aws:ecr:us-east-1:123456789012:repository/team/app");
+
+    let foreign = "arn:aws:ecr:us-east-1:111122223333:repository/team/app";
+    let denied = [&root[..], &["--action", "ecr:PutImage", "--resource", foreign]].concat();
+    let (code, stdout, _) = explain(&denied);
+    assert_eq!(code, 1);
+    assert!(
+        stdout.starts_with("ImplicitlyDenied: no resource-based policy allows the action\nmissing: "),
+        "{stdout}"
+    );
+    assert!(
+        stdout.contains("told the client: User: arn:aws:iam::123456789012:root is not authorized"),
+        "{stdout}"
+    );
+    server.stop();
+    assert_eq!(explain(&allowed).0, 0, "without a server");
+
+    for (arguments, words) in [
+        (
+            &["--principal", "erin", "--action", "ecr:PutImage", "--resource", "a1"][..],
+            "`erin` is no principal",
+        ),
+        (
+            &["--principal", "999999999999", "--action", "ecr:PutImage", "--resource", "a1"],
+            "there is no 9999",
+        ),
+        (
+            &[
+                "--principal",
+                "arn:aws:iam::123456789012:user/erin",
+                "--action",
+                "ecr:PutImage",
+                "--resource",
+                "a1",
+            ],
+            "there is no arn:aws:iam::123456789012:user/erin",
+        ),
+        (
+            &["--principal", "123456789012", "--action", "s3:Get", "--resource", "a1"],
+            "`s3:Get` is no action of ECR",
+        ),
+        (&["--principal", "123456789012", "--action", "ecr:PutImage"], "ecr:PutImage acts on a repository"),
+        (
+            &["--principal", "123456789012", "--action", "ecr:PutImage", "--resource", "A B"],
+            "`A B` is neither",
+        ),
+    ] {
+        let (code, stdout, stderr) = explain(arguments);
+        assert_eq!((code, stdout.as_str()), (1, ""), "{stderr}");
+        assert!(stderr.contains(words), "{words}: {stderr}");
+    }
+    assert_eq!(explain(&["--principal", "x", "--action", "y", "--context", "nothing"]).0, 2);
+}
