@@ -123,7 +123,8 @@ def pushes_below_its_prefix_only(server, layout, config):
     copy = ["skopeo", "copy", "--dest-tls-verify=false", f"oci:{layout}:v1"]
     run(*copy, f"docker://{server.host}/acme/app:v1", env=env)
     said = refused(*copy, f"docker://{server.host}/other/app:v1", env=env)
-    assert "is not authorized to perform: ecr:" in said, said
+    # The first question is a HEAD, whose answer has no words.
+    assert "403 (Forbidden)" in said, said
 
 
 def test_github_actions(server, shell, ci, issuers, token_service, layout, tmp_path):
