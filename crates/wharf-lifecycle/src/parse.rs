@@ -18,7 +18,7 @@ use crate::policy::{Action, Count, LifecyclePolicy, Rule, Selection, StorageClas
 const RULES: usize = 50;
 /// Most `*` in a pattern.
 const STARS: usize = 4;
-/// Fewest days an image stays in the archive.
+/// Fewest days an image stays in ECR's archive.
 const ARCHIVED_DAYS: u64 = 90;
 const DAY: u64 = 24 * 60 * 60;
 
@@ -65,9 +65,9 @@ pub enum PolicyError {
     /// A count type that does not go with the action.
     #[error("countType={0} is not allowed for action type {1}.")]
     CountAction(&'static str, &'static str),
-    /// Less than 90 days in the archive.
-    #[error("countNumber must be at least 90 when countType=sinceImageTransitioned.")]
-    ArchivedDays,
+    /// Fewer days in the archive than an image stays there, which are these.
+    #[error("countNumber must be at least {0} when countType=sinceImageTransitioned.")]
+    ArchivedDays(u64),
     /// Two rules of one priority.
     #[error("Rule priorities must be unique. Duplicate rulePriority: {0}")]
     Priority(u64),
@@ -97,13 +97,21 @@ impl LifecyclePolicy {
     /// # Errors
     /// The first fault.
     pub fn parse(text: &str, grammar: Grammar) -> Result<Self, PolicyError> {
+        Self::parse_with(text, grammar, ARCHIVED_DAYS)
+    }
+
+    /// As [`parse`](Self::parse), where an image stays in the archive for another number of days at least than ECR's 90.
+    ///
+    /// # Errors
+    /// The first fault.
+    pub fn parse_with(text: &str, grammar: Grammar, archived_days: u64) -> Result<Self, PolicyError> {
         let document: Value = serde_json::from_str(text).map_err(|_| PolicyError::Json)?;
         let members = Members::of(&document, &["rules"], &["rules"])?;
         let list = schema::list(members.get("rules"), 1, RULES)?;
         let mut rules = Vec::with_capacity(list.len());
         let mut keys = Vec::new();
         for value in list {
-            let (rule, key) = parse_rule(value, grammar)?;
+            let (rule, key) = parse_rule(value, grammar, archived_days)?;
             keys.extend(key.map(|key| (key, rule.priority)));
             rules.push(rule);
         }
@@ -112,7 +120,11 @@ impl LifecyclePolicy {
     }
 }
 
-fn parse_rule(value: &Value, grammar: Grammar) -> Result<(Rule, Option<Key>), PolicyError> {
+fn parse_rule(
+    value: &Value,
+    grammar: Grammar,
+    archived_days: u64,
+) -> Result<(Rule, Option<Key>), PolicyError> {
     let members = Members::of(
         value,
         &["rulePriority", "description", "selection", "action"],
@@ -120,13 +132,17 @@ fn parse_rule(value: &Value, grammar: Grammar) -> Result<(Rule, Option<Key>), Po
     )?;
     let priority = schema::count(members.get("rulePriority"))?;
     let description = members.find("description").map(schema::text).transpose()?.map(str::to_owned);
-    let (selection, key) = parse_selection(members.get("selection"), grammar)?;
+    let (selection, key) = parse_selection(members.get("selection"), grammar, archived_days)?;
     let action = parse_action(members.get("action"))?;
     check_rule(&selection, action)?;
     Ok((Rule { priority, description, selection, action }, key))
 }
 
-fn parse_selection(value: &Value, grammar: Grammar) -> Result<(Selection, Option<Key>), PolicyError> {
+fn parse_selection(
+    value: &Value,
+    grammar: Grammar,
+    archived_days: u64,
+) -> Result<(Selection, Option<Key>), PolicyError> {
     const OWN: [&str; 7] = [
         "tagStatus",
         "tagPatternList",
@@ -150,7 +166,7 @@ fn parse_selection(value: &Value, grammar: Grammar) -> Result<(Selection, Option
     let prefixes = members.find("tagPrefixList").map(schema::texts).transpose()?;
     let patterns = members.find("tagPatternList").map(schema::texts).transpose()?;
     let extension = members.find("wharf").map(beyond::parse).transpose()?;
-    let count = parse_count(&members, extension.is_some())?;
+    let count = parse_count(&members, extension.is_some(), archived_days)?;
     let key = |status, list: &[String]| {
         let mut list = list.to_vec();
         list.sort_unstable();
@@ -179,7 +195,7 @@ fn parse_selection(value: &Value, grammar: Grammar) -> Result<(Selection, Option
     Ok((Selection { tags, storage_class, count, extension }, key))
 }
 
-fn parse_count(members: &Members<'_>, extended: bool) -> Result<Count, PolicyError> {
+fn parse_count(members: &Members<'_>, extended: bool, archived_days: u64) -> Result<Count, PolicyError> {
     let mut types =
         vec!["imageCountMoreThan", "sinceImagePulled", "sinceImagePushed", "sinceImageTransitioned"];
     if extended {
@@ -197,7 +213,7 @@ fn parse_count(members: &Members<'_>, extended: bool) -> Result<Count, PolicyErr
         "sinceImagePushed" => Count::SincePushed(days),
         "sinceImagePulled" => Count::SincePulled(days),
         "sinceTagged" => Count::SinceTagged(days),
-        _ if number < ARCHIVED_DAYS => return Err(PolicyError::ArchivedDays),
+        _ if number < archived_days => return Err(PolicyError::ArchivedDays(archived_days)),
         _ => Count::SinceTransitioned(days),
     })
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use wharf_store::meta::accounts::{self, AccessKeyRow};
-use wharf_store::meta::{Tx, settings};
+use wharf_store::meta::{Tx, archive, settings};
 use wharf_types::{AccountId, RegistryRef, Timestamp};
 use zeroize::Zeroizing;
 
@@ -310,7 +310,30 @@ impl Registry {
         if marker.as_deref() != Some(&deployment) {
             self.inner.objects.write_deployment_marker(&deployment).await?;
         }
-        Ok(())
+        self.prepare_archive(&deployment).await
+    }
+
+    /// Makes sure that the archive is there where it is needed, and is this deployment's.
+    async fn prepare_archive(&self, deployment: &str) -> Result<(), RegistryError> {
+        let used = self.inner.meta.read(archive::is_used).await.map_err(RegistryError::from)?;
+        let Some(archive) = &self.inner.archive else {
+            return match used {
+                false => Ok(()),
+                true => Err(RegistryError::Internal(
+                    "content of archived images is in an archive: say where, with the setting `archive`"
+                        .to_owned(),
+                )),
+            };
+        };
+        match archive.deployment_marker().await? {
+            Some(marker) if marker == deployment => Ok(()),
+            None if !used && archive.list(None, 1).await?.is_empty() => {
+                Ok(archive.write_deployment_marker(deployment).await?)
+            }
+            marker => Err(RegistryError::Internal(format!(
+                "the archive belongs to deployment {marker:?}, the metadata to {deployment:?}"
+            ))),
+        }
     }
 
     pub(crate) fn new_access_key(

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use wharf_store::meta::blobs::{self, LinkedBlob, Unlinked};
-use wharf_store::meta::objects::ObjectState;
+use wharf_store::meta::objects::{ObjectState, Place};
 use wharf_store::object::ObjectId;
 use wharf_store::seal::{ContentKeys, open_small};
 use wharf_types::{Digest, MediaType, RepositoryRef, Timestamp};
@@ -47,6 +47,11 @@ pub enum LayerState {
         /// Not recorded: a blob has a type only in the manifests that name it.
         media_type: Option<MediaType>,
     },
+    /// The repository has it, for archived images only.
+    Archived {
+        /// Bytes.
+        size: u64,
+    },
     /// It has to be uploaded.
     Unavailable,
     /// Not a digest; the text says why.
@@ -60,6 +65,11 @@ pub(crate) struct BlobEntry {
     digest: Digest,
     size: u64,
     object: ObjectId,
+    place: Place,
+    /// What its content is sealed for.
+    sealed_as: ObjectId,
+    /// Only archived images name it.
+    archived: bool,
     keys: Option<Arc<ContentKeys>>,
     /// The content itself where it is small: opened, authenticated.
     inline: Option<Bytes>,
@@ -76,7 +86,8 @@ impl BlobEntry {
 }
 
 impl Registry {
-    /// Whether the repository has a blob, and its size. Asking keeps a blob that no manifest names for another grace
+    /// Whether the repository has a blob, and its size: also one that only archived images name, which may not be pulled,
+    /// since a client that pushes need not send it again. Asking keeps a blob that no manifest names for another grace
     /// period, so that a client that is told so can rely on it.
     ///
     /// # Errors
@@ -130,10 +141,14 @@ impl Registry {
         Some(self.inner.keys.check_domain(&entry.domain).map(|()| entry.info()))
     }
 
+    async fn is_archived(&self, repository: &Repository, digest: &Digest) -> bool {
+        self.blob_entry(repository, digest).await.is_ok_and(|entry| entry.archived)
+    }
+
     /// Opens a blob for reading.
     ///
     /// # Errors
-    /// `RepositoryNotFound`, `BlobUnknown`, `Kms`; `Damaged` when the content is not what was stored: it is
+    /// `RepositoryNotFound`, `BlobUnknown` (also when only archived images name it), `Kms`; `Damaged` when the content is not what was stored: it is
     /// quarantined then, and served again once somebody has pushed it anew.
     pub async fn open_blob(
         &self,
@@ -143,6 +158,9 @@ impl Registry {
         let repository = self.repository(at).await?;
         let mut entry = self.blob_entry(&repository, digest).await?;
         loop {
+            if entry.archived {
+                return Err(RegistryError::BlobUnknown(*digest));
+            }
             let object = entry.object;
             let unknown = match BlobReader::open(self, repository.id, entry).await {
                 Err(error @ RegistryError::BlobUnknown(_)) => error,
@@ -174,6 +192,9 @@ impl Registry {
                 match text.parse() {
                     Err(error) => LayerState::InvalidDigest(format!("{error}")),
                     Ok(digest) => match self.stat(&repository, &digest).await {
+                        Ok(info) if self.is_archived(&repository, &digest).await => {
+                            LayerState::Archived { size: info.size }
+                        }
                         Ok(info) => LayerState::Available { size: info.size, media_type: None },
                         Err(RegistryError::BlobUnknown(_)) => LayerState::Unavailable,
                         Err(error) => return Err(error),
@@ -275,6 +296,9 @@ impl Registry {
             digest,
             size: row.size,
             object: row.object,
+            place: row.place,
+            sealed_as: row.sealed_as,
+            archived: row.archived,
             keys: keys.map(Arc::new),
             inline,
             domain,

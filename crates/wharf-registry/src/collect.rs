@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use wharf_store::meta::objects::{self, Doomed};
 use wharf_store::meta::{MetaError, Tx, accounts, blobs, tombstones, uploads};
-use wharf_store::object::ObjectId;
+use wharf_store::object::{ObjectId, ObjectStore};
 use wharf_types::Timestamp;
 
 use crate::{Progress, Registry, RegistryError};
@@ -221,7 +221,7 @@ impl Registry {
             return Ok(());
         }
         for object in doomed.iter().filter(|object| !object.inline) {
-            self.inner.objects.delete(object.id).await?;
+            self.store(object.place)?.delete(object.id).await?;
         }
         let ids: Vec<ObjectId> = doomed.iter().map(|object| object.id).collect();
         self.change(move |tx| objects::remove_condemned(tx, &ids)).await?;
@@ -251,41 +251,46 @@ impl Registry {
         Ok(())
     }
 
-    /// Looks through the object store for keys that no row names. Rows come before bytes, so there should be none; one
+    /// Looks through the object stores for keys that no row names. Rows come before bytes, so there should be none; one
     /// that two looks at least an hour apart have found is removed. Refuses to judge a store whose marker names another
-    /// deployment: metadata restored from a backup knows nothing of newer objects.
+    /// deployment: metadata restored from a backup knows nothing of newer objects. Then it has the archive put in order.
     async fn reconcile(
         &self,
         unknown: &mut HashMap<ObjectId, Timestamp>,
         progress: &dyn Progress,
         report: &mut CollectReport,
     ) -> Result<(), RegistryError> {
-        let marker = self.inner.objects.deployment_marker().await?;
         let deployment = self.inner.meta.read(accounts::deployment).await.map_err(RegistryError::from)?;
-        if marker.is_none() || marker != deployment {
-            return Err(RegistryError::Internal(format!(
-                "the object store belongs to deployment {marker:?}, the metadata to {deployment:?}: no unknown object is touched"
-            )));
-        }
-        let (mut after, mut listed, mut still) = (None, 0, HashMap::new());
-        while !self.stopped() {
-            let page = self.inner.objects.list(after, PAGE).await?;
-            listed += page.len() as u64;
-            progress.report("keys", listed, 0);
-            self.judge_keys(&page, unknown, &mut still, report).await?;
-            match page.last() {
-                Some((last, _)) if page.len() == PAGE => after = Some(*last),
-                _ => {
-                    *unknown = still;
-                    break;
+        let (mut listed, mut still) = (0, HashMap::new());
+        for store in self.stores() {
+            let marker = store.deployment_marker().await?;
+            if marker.is_none() || marker != deployment {
+                return Err(RegistryError::Internal(format!(
+                    "the object store belongs to deployment {marker:?}, the metadata to {deployment:?}: no unknown object is touched"
+                )));
+            }
+            let mut after = None;
+            loop {
+                if self.stopped() {
+                    return Ok(());
+                }
+                let page = store.list(after, PAGE).await?;
+                listed += page.len() as u64;
+                progress.report("keys", listed, 0);
+                self.judge_keys(&**store, &page, unknown, &mut still, report).await?;
+                match page.last() {
+                    Some((last, _)) if page.len() == PAGE => after = Some(*last),
+                    _ => break,
                 }
             }
         }
-        Ok(())
+        *unknown = still;
+        self.sweep_archive().await
     }
 
     async fn judge_keys(
         &self,
+        store: &dyn ObjectStore,
         page: &[(ObjectId, u64)],
         unknown: &HashMap<ObjectId, Timestamp>,
         still: &mut HashMap<ObjectId, Timestamp>,
@@ -301,7 +306,7 @@ impl Registry {
             match first_seen {
                 Some(seen) if now >= seen.plus(SAFE_AGE) => {
                     tracing::warn!(object.id = %id, size_bytes = size, "removing object {id}, which no row names");
-                    self.inner.objects.delete(*id).await?;
+                    store.delete(*id).await?;
                     report.objects_deleted += 1;
                     report.bytes_deleted += size;
                 }

@@ -5,7 +5,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
 use serde::{Deserialize, Serialize};
-use wharf_store::meta::blobs;
+use wharf_store::meta::{archive, blobs};
 use wharf_types::{Digest, RepositoryRef};
 
 use crate::accounts::AccessKeyRecord;
@@ -31,7 +31,8 @@ impl Registry {
     /// A token with which the caller may fetch a layer for an hour (`download_ttl`).
     ///
     /// # Errors
-    /// `RepositoryNotFound`; `LayerNotFound`; `LayerInaccessible` when no image names the layer; `Kms`.
+    /// `RepositoryNotFound`; `LayerNotFound`; `LayerInaccessible` when no image names the layer; `LayerArchived`
+    /// when only archived ones do; `Kms`.
     pub async fn layer_download_token(
         &self,
         at: &Authorized<RepositoryRef>,
@@ -40,15 +41,19 @@ impl Registry {
         let repository = self.repository(at).await?;
         self.inner.keys.check_domain(&repository.domain)?;
         let text = digest.to_string();
-        let (linked, referenced) = self.inner.meta.read_now(|tx| {
+        let (linked, referenced, archived) = self.inner.meta.read_now(|tx| {
             let linked = blobs::link_exists(tx, repository.id, &text)?;
-            Ok::<_, RegistryError>((linked, blobs::is_referenced(tx, repository.id, &text)?))
+            let referenced = blobs::is_referenced(tx, repository.id, &text)?;
+            Ok::<_, RegistryError>((linked, referenced, archive::is_archived_only(tx, repository.id, &text)?))
         })?;
         if !linked {
             return Err(RegistryError::LayerNotFound(repository.name.clone(), *digest));
         }
         if !referenced {
             return Err(RegistryError::LayerInaccessible(*digest));
+        }
+        if archived {
+            return Err(RegistryError::LayerArchived(*digest));
         }
         let identity = &at.caller().identity;
         let expires_at = self.inner.clock.now().plus(self.inner.options.download_ttl);

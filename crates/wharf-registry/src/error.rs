@@ -103,6 +103,28 @@ pub enum RegistryError {
     /// `LayerInaccessibleException`: no image references the layer.
     #[error("The layer with digest '{0}' is not available because no image references it")]
     LayerInaccessible(Digest),
+    /// `LayerInaccessibleException` / `BLOB_UNKNOWN`: only archived images name the layer.
+    #[error("The layer with digest '{0}' is not available because only archived images reference it")]
+    LayerArchived(Digest),
+    /// `429 TOOMANYREQUESTS`: an archived image that a pull has had restored, where that is configured.
+    #[error("The image with digest '{0}' was archived and is being restored; try again soon")]
+    ImageActivating(Digest),
+    /// `ImageStorageClassUpdateNotSupportedException`.
+    #[error(
+        "The storage class of the image with imageId {} in the repository with name '{}' in the registry with id '{}' \
+         cannot be updated to {class}: {reason}",
+        image_id_text(.id), .repository.name, .repository.registry.account
+    )]
+    StorageClassUpdateNotSupported {
+        /// Where.
+        repository: RepositoryRef,
+        /// Which.
+        id: ImageId,
+        /// The class that was wanted.
+        class: &'static str,
+        /// Why not.
+        reason: String,
+    },
     /// `LayerAlreadyExistsException`: the JSON API's answer to a second upload; OCI answers 201.
     #[error("The layer with digest '{0}' already exists")]
     LayerAlreadyExists(Digest),

@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 use wharf_store::meta::jobs;
 use wharf_store::meta::{MetaError, Tx, events, in_use};
 
+use crate::archive::{ARCHIVE, RESTORE};
 use crate::lifecycle::{DROP_PREVIEW, PREVIEW, RUN};
 use crate::{Registry, RegistryError};
 
@@ -35,7 +36,7 @@ pub(crate) enum Outcome {
 }
 
 /// The kinds of jobs, each with a worker of its own: a long run must not keep a preview waiting.
-const KINDS: [&str; 3] = [RUN, PREVIEW, DROP_PREVIEW];
+const KINDS: [&str; 5] = [RUN, PREVIEW, DROP_PREVIEW, ARCHIVE, RESTORE];
 
 /// Wakes the workers of this process.
 #[derive(Default)]
@@ -114,6 +115,7 @@ impl Registry {
         let outcome = match kind {
             RUN => self.run_lifecycle_job(&job).await,
             PREVIEW => self.run_preview_job(&job).await,
+            ARCHIVE | RESTORE => self.run_storage_job(&job).await,
             _ => self.run_drop_preview_job(&job).await,
         };
         let outcome = outcome.unwrap_or_else(|error| {

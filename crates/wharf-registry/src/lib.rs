@@ -7,6 +7,7 @@
 
 mod access;
 mod accounts;
+mod archive;
 mod blobs;
 mod cache;
 mod clock;
@@ -34,6 +35,7 @@ mod repositories;
 mod scrub;
 mod sessions;
 mod settings;
+mod storage_class;
 mod tags;
 mod undelete;
 mod uninterrupted;
@@ -67,6 +69,7 @@ pub use sessions::{
     AssumeRole, AssumedRole, FederatedUser, GetFederationToken, Session, SessionCredentials, SessionKey,
     SessionKind, WebIdentity, WebIdentityRole,
 };
+pub use storage_class::StorageClass;
 pub use undelete::UndeleteReport;
 pub use uploads::{BodyError, BodyStream, MountOutcome, Upload, UploadProgress};
 pub use wharf_lifecycle::Grammar as LifecycleGrammar;

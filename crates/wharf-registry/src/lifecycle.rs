@@ -18,7 +18,7 @@ pub use self::plan::{LifecycleExplanation, PlannedAction, PlannedImage};
 pub use self::preview::{LifecyclePreview, PreviewFilter, PreviewImage, PreviewStatus};
 pub use self::run::{LifecycleFailure, LifecycleReport};
 use crate::repositories::hold_repository;
-use crate::{Authorized, Registry, RegistryError, Repository};
+use crate::{Authorized, Options, Registry, RegistryError, Repository};
 
 /// Carries out a repository's policy; the key is the repository's id.
 pub(crate) const RUN: &str = "lifecycle";
@@ -51,7 +51,7 @@ impl From<PolicyRow> for StoredLifecyclePolicy {
 ///
 /// # Errors
 /// `InvalidParameterException` with ECR's text.
-pub(crate) fn parse(document: &str, grammar: Grammar) -> Result<LifecyclePolicy, RegistryError> {
+pub(crate) fn parse(document: &str, options: &Options) -> Result<LifecyclePolicy, RegistryError> {
     let refused = |detail: String| {
         RegistryError::invalid(
             "LifecyclePolicyText",
@@ -64,12 +64,13 @@ pub(crate) fn parse(document: &str, grammar: Grammar) -> Result<LifecyclePolicy,
             "policy text must have {SHORTEST} to {LONGEST} characters, not {length}"
         )));
     }
-    LifecyclePolicy::parse(document, grammar).map_err(|error| refused(error.to_string()))
+    LifecyclePolicy::parse_with(document, options.lifecycle_grammar, options.archive_min_days)
+        .map_err(|error| refused(error.to_string()))
 }
 
 /// Understands a policy that was stored, whatever grammar is allowed now.
 fn parse_stored(document: &str) -> Result<LifecyclePolicy, RegistryError> {
-    LifecyclePolicy::parse(document, Grammar::Extended)
+    LifecyclePolicy::parse_with(document, Grammar::Extended, 1)
         .map_err(|error| RegistryError::Internal(format!("stored lifecycle policy: {error}")))
 }
 
@@ -83,7 +84,7 @@ impl Registry {
         at: &Authorized<RepositoryRef>,
         document: &str,
     ) -> Result<(), RegistryError> {
-        parse(document, self.inner.options.lifecycle_grammar)?;
+        parse(document, &self.inner.options)?;
         let (repository, document) = (self.repository(at).await?, document.to_owned());
         let due = self.inner.clock.now().plus(self.inner.options.lifecycle_interval).as_micros();
         self.inner

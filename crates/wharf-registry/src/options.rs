@@ -33,6 +33,10 @@ pub struct Options {
     pub unreferenced_grace: Duration,
     /// How long an unfinished upload is kept after its last byte.
     pub upload_lifetime: Duration,
+    /// Whether a pull of an archived image has it restored, and is told to come again.
+    pub restore_on_pull: bool,
+    /// Fewest days that a lifecycle policy may leave an image in the archive (ECR: 90).
+    pub archive_min_days: u64,
     /// The language of lifecycle policies.
     pub lifecycle_grammar: Grammar,
     /// How often lifecycle policies are carried out (ECR promises 24 h).
@@ -111,6 +115,8 @@ impl Options {
             trash_window: 7 * 24 * HOUR,
             unreferenced_grace: 24 * HOUR,
             upload_lifetime: 24 * HOUR,
+            restore_on_pull: false,
+            archive_min_days: 90,
             lifecycle_grammar: Grammar::Ecr,
             lifecycle_interval: HOUR,
             upload_delay: Duration::ZERO,

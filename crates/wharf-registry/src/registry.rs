@@ -35,6 +35,8 @@ pub(crate) struct Inner {
     pub(crate) clock: Clock,
     pub(crate) meta: Meta,
     pub(crate) objects: Arc<dyn ObjectStore>,
+    /// Where content goes that only archived images need.
+    pub(crate) archive: Option<Arc<dyn ObjectStore>>,
     pub(crate) keys: KeyRing,
     pub(crate) sealers: Sealers,
     pub(crate) access_keys: KeyCache,
@@ -110,6 +112,22 @@ impl Registry {
         objects: Arc<dyn ObjectStore>,
         root: RootKey,
     ) -> Result<Self, RegistryError> {
+        Self::open_with_archive(options, clock, meta, objects, None, root).await
+    }
+
+    /// As [`open`](Self::open), with a second store for content that only archived images need. Without it, the archive
+    /// is a status of images only.
+    ///
+    /// # Errors
+    /// Also when content is in an archive that is not given, or is not the one it was taken to.
+    pub async fn open_with_archive(
+        options: Options,
+        clock: Clock,
+        meta: Meta,
+        objects: Arc<dyn ObjectStore>,
+        archive: Option<Arc<dyn ObjectStore>>,
+        root: RootKey,
+    ) -> Result<Self, RegistryError> {
         let keys = KeyRing::open(&meta, root, options.encrypt).await?;
         let sealers = Sealers {
             page: keys.sealer(&meta, "page-token").await?,
@@ -138,6 +156,7 @@ impl Registry {
             clock,
             meta,
             objects,
+            archive,
             keys,
             sealers,
         };
@@ -198,7 +217,9 @@ impl Registry {
                     .map_err(RegistryError::from)
             })
             .await?;
-        self.inner.objects.free_space().await?;
+        for store in self.stores() {
+            store.free_space().await?;
+        }
         Ok(())
     }
 }

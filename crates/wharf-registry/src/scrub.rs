@@ -46,7 +46,7 @@ impl ScrubReport {
 }
 
 /// What one content turned out to be.
-enum Verdict {
+pub(crate) enum Verdict {
     Sound,
     Damaged,
     Missing,
@@ -69,7 +69,7 @@ impl Registry {
         Ok(report)
     }
 
-    async fn all_domains(&self) -> Result<HashMap<i64, KeyDomain>, RegistryError> {
+    pub(crate) async fn all_domains(&self) -> Result<HashMap<i64, KeyDomain>, RegistryError> {
         let rows = self.inner.meta.read(keys::domains).await.map_err(RegistryError::from)?;
         rows.into_iter()
             .map(|row| {
@@ -127,7 +127,11 @@ impl Registry {
         Ok(())
     }
 
-    async fn verify_object(&self, domain: &KeyDomain, object: LiveObject) -> Result<Verdict, RegistryError> {
+    pub(crate) async fn verify_object(
+        &self,
+        domain: &KeyDomain,
+        object: LiveObject,
+    ) -> Result<Verdict, RegistryError> {
         let keys =
             match self.inner.keys.open_content_keys(&self.inner.meta, domain, object.keys.as_deref()).await {
                 Err(RegistryError::Kms { .. }) => return Ok(Verdict::Locked),
@@ -147,9 +151,11 @@ impl Registry {
                 content.len() as u64 == object.size && Digest::of(digest.algorithm(), &content) == digest;
             return Ok(if sound { Verdict::Sound } else { Verdict::Damaged });
         }
+        let store = self.store(object.place)?;
         let read = async {
+            let keys = keys.map(Arc::new);
             let reader =
-                SealedReader::open(&*self.inner.objects, object.id, keys.map(Arc::new), object.size).await?;
+                SealedReader::open_copy(&**store, object.id, object.sealed_as, keys, object.size).await?;
             Ok(match digest {
                 Digest::Sha256(_) => Digest::Sha256(rehash_sha256(&reader).await?),
                 Digest::Sha512(_) => Digest::Sha512(rehash_sha512(&reader).await?),
@@ -219,7 +225,7 @@ impl Registry {
     }
 }
 
-fn domain(domains: &HashMap<i64, KeyDomain>, id: i64) -> Result<&KeyDomain, RegistryError> {
+pub(crate) fn domain(domains: &HashMap<i64, KeyDomain>, id: i64) -> Result<&KeyDomain, RegistryError> {
     // A domain made since the scrub began: the next scrub reads it.
     domains
         .get(&id)

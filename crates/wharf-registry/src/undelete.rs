@@ -3,10 +3,12 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use wharf_store::meta::{MetaError, Tx, blobs, manifests, missing, repositories, tags, tombstones};
+use wharf_store::meta::{MetaError, Tx, blobs, jobs, manifests, missing, repositories, tags, tombstones};
 use wharf_types::{Digest, RepositoryRef, Tag};
 
+use crate::archive::RESTORE;
 use crate::repositories::{hold_repository, stored};
+use crate::storage_class::{job_key, settle_put};
 use crate::uninterrupted::uninterrupted;
 use crate::{Quotas, Registry, RegistryError, Repository};
 
@@ -138,11 +140,13 @@ impl Registry {
     async fn restore(&self, repository: &Arc<Repository>, digest: Digest) -> Result<Outcome, Refusal> {
         let (repository, now) = (Arc::clone(repository), self.inner.clock.now().as_micros());
         let quotas = self.inner.options.quotas;
-        let inner = self.inner.clone();
+        let registry = self.clone();
         uninterrupted(async move {
             let id = repository.id;
-            let outcome = inner.meta.write(move |tx| restore(tx, &repository, &digest, quotas, now)).await;
-            inner.images.lists.forget(id);
+            let outcome =
+                registry.inner.meta.write(move |tx| restore(tx, &repository, &digest, quotas, now)).await;
+            registry.inner.images.lists.forget(id);
+            registry.forget_blobs_of(id);
             Ok(outcome)
         })
         .await?
@@ -190,6 +194,11 @@ fn restore(
         manifests::link_children(tx, id, &text, &dead.children)?;
         let late = missing::link_or_record(tx, id, &text, &dead.missing)?;
         manifests::raise_content_size(tx, id, &text, late)?;
+        match dead.manifest.status.as_str() {
+            "ACTIVE" => drop(settle_put(tx, repository, &text)?),
+            "ACTIVATING" => jobs::put(tx, RESTORE, &job_key(id, &text), now)?,
+            _ => {}
+        }
     }
     let mut room = quotas.tags_per_image.saturating_sub(tags::count_of(tx, id, &text)?);
     let mut restored = Vec::new();

@@ -15,7 +15,7 @@ use wharf_registry::{
     Clock, DIFFERENCES, Dialect, JwksSource, LifecycleGrammar, Limits, Options, Quotas, Registry,
 };
 use wharf_store::meta::{Meta, SqliteOptions};
-use wharf_store::object::{DiskObjects, ObjectId};
+use wharf_store::object::{DiskObjects, ObjectId, ObjectStore};
 use wharf_store::seal::{DataKey, RootKey};
 use wharf_types::RegistryRef;
 
@@ -57,9 +57,17 @@ impl App {
         let meta = meta.await??;
         let objects = objects.await?.context("cannot open the blobs")?;
         let options = options(settings, directory)?;
-        let registry = Registry::open(options, Clock::System, meta, Arc::new(objects), root)
-            .await
-            .context("cannot open the registry")?;
+        let archive = match &settings.archive {
+            Some(path) => {
+                let archive = DiskObjects::open_dir(path.clone()).context("cannot open the archive")?;
+                Some(Arc::new(archive) as Arc<dyn ObjectStore>)
+            }
+            None => None,
+        };
+        let registry =
+            Registry::open_with_archive(options, Clock::System, meta, Arc::new(objects), archive, root)
+                .await
+                .context("cannot open the registry")?;
         let first_key = registry.ensure_default_account().await?.map(RootCredentials::from);
         if let Some(credentials) = &first_key {
             welcome::write_credentials(directory, credentials)
@@ -102,6 +110,8 @@ fn options(settings: &Settings, directory: &Path) -> anyhow::Result<Options> {
     options.token_ttl = settings.token_ttl;
     options.trash_window = settings.trash_window;
     options.unreferenced_grace = settings.unreferenced_grace;
+    options.restore_on_pull = settings.archive_restore_on_pull;
+    options.archive_min_days = settings.lifecycle_archive_min_days;
     options.upload_lifetime = settings.limits.upload_lifetime;
     options.lifecycle_interval = settings.lifecycle_interval;
     options.lifecycle_grammar = match settings.lifecycle_extensions {

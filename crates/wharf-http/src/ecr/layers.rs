@@ -46,6 +46,8 @@ impl Call for BatchCheckLayerAvailability {
                         .maybe("mediaType", media_type.map(|media_type| media_type.to_string()))
                         .into(),
                 ),
+                LayerState::Archived { size } => layers
+                    .push(json!({"layerDigest": digest, "layerAvailability": "ARCHIVED", "layerSize": size})),
                 LayerState::Unavailable => {
                     layers.push(json!({"layerDigest": digest, "layerAvailability": "UNAVAILABLE"}));
                 }

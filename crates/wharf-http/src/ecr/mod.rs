@@ -12,6 +12,7 @@ mod registry;
 mod repositories;
 mod settings;
 mod shape;
+mod storage_class;
 mod tags;
 
 use crate::aws::{Operation, Service, Vocabulary};
@@ -97,7 +98,7 @@ const OPERATIONS: &[Operation] = &[
     Operation::not_built("StopReplicationBackfill", &["ecr:StopReplicationBackfill"]),
     Operation::built::<tags::TagResource>("TagResource"),
     Operation::built::<tags::UntagResource>("UntagResource"),
-    Operation::not_built("UpdateImageStorageClass", &["ecr:UpdateImageStorageClass"]),
+    Operation::built::<storage_class::UpdateImageStorageClass>("UpdateImageStorageClass"),
     Operation::not_built("UpdatePullThroughCacheRule", &["ecr:UpdatePullThroughCacheRule"]),
     Operation::not_built("UpdateRepositoryCreationTemplate", &["ecr:UpdateRepositoryCreationTemplate"]),
     Operation::built::<layers::UploadLayerPart>("UploadLayerPart").with_body_limit(PART_BODY),

@@ -85,10 +85,18 @@ pub(super) fn page_unless(input: &mut Input, ids: Option<&str>) -> Result<Option
 
 /// `imageIds`, 1 to 100 of them.
 pub(super) fn image_ids(input: &mut Input) -> Result<Option<Vec<ImageId>>, AwsError> {
-    input.structures("imageIds", 1..=100, |id| {
-        let digest = id.text("imageDigest", &Text::ANY)?;
-        Ok(ImageId { digest, tag: id.text("imageTag", &IMAGE_TAG)? })
-    })
+    input.structures("imageIds", 1..=100, read_image_id)
+}
+
+/// `imageId`, which must be there.
+pub(super) fn image_id(input: &mut Input) -> Result<ImageId, AwsError> {
+    let members = input.structure("imageId")?;
+    read_image_id(&mut input.required("imageId", members)?)
+}
+
+fn read_image_id(id: &mut Input) -> Result<ImageId, AwsError> {
+    let digest = id.text("imageDigest", &Text::ANY)?;
+    Ok(ImageId { digest, tag: id.text("imageTag", &IMAGE_TAG)? })
 }
 
 /// `filter` of DescribeImages and ListImages. Without one, only active images are shown.

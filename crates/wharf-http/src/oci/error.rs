@@ -16,6 +16,9 @@ use super::answer;
 use super::path::PathError;
 use crate::Body;
 
+/// Seconds after which a pull of an image that is being restored may be tried again.
+const RESTORED_AFTER: &str = "2";
+
 /// An error as the client sees it.
 #[derive(Debug)]
 pub(crate) struct OciError {
@@ -143,9 +146,10 @@ impl From<RegistryError> for OciError {
                 (StatusCode::BAD_REQUEST, "MANIFEST_BLOB_UNKNOWN")
             }
             E::Manifest(_) => (StatusCode::BAD_REQUEST, "MANIFEST_INVALID"),
-            E::BlobUnknown(_) | E::LayerNotFound(..) | E::LayerInaccessible(_) => {
+            E::BlobUnknown(_) | E::LayerNotFound(..) | E::LayerInaccessible(_) | E::LayerArchived(_) => {
                 (StatusCode::NOT_FOUND, "BLOB_UNKNOWN")
             }
+            E::ImageActivating(_) => (StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS"),
             E::UploadNotFound(_) => (StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN"),
             E::UploadBusy => (StatusCode::CONFLICT, "BLOB_UPLOAD_INVALID"),
             E::InvalidLayerPart { .. } => (StatusCode::RANGE_NOT_SATISFIABLE, "BLOB_UPLOAD_INVALID"),
@@ -180,6 +184,7 @@ impl From<RegistryError> for OciError {
             | E::TooManyTags
             | E::Validation(_)
             | E::LifecyclePreviewInProgress(_)
+            | E::StorageClassUpdateNotSupported { .. }
             | E::ExclusionAlreadyExists(_)
             | E::AlreadyExists(_)
             | E::Iam(_) => (StatusCode::BAD_REQUEST, "UNSUPPORTED"),
@@ -187,6 +192,9 @@ impl From<RegistryError> for OciError {
             E::Meta(_) | E::Object(_) | E::Internal(_) => return Self::internal(&error),
         };
         let mut answer = Self::new(status, code, error.to_string());
+        if matches!(error, E::ImageActivating(_)) {
+            answer.headers.push((RETRY_AFTER, RESTORED_AFTER.to_owned()));
+        }
         if let E::InvalidLayerPart { repository, upload, received } = &error {
             answer.headers.push((LOCATION, format!("/v2/{}/blobs/uploads/{upload}", repository.name)));
             answer.headers.push((RANGE, format!("0-{}", received.saturating_sub(1))));

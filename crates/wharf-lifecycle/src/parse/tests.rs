@@ -286,3 +286,20 @@ proptest! {
         let _ = LifecyclePolicy::parse(&text, Grammar::Extended);
     }
 }
+
+#[test]
+fn the_days_in_the_archive_are_settable() {
+    let policy = |days: u64| {
+        json!({"rules": [{"rulePriority": 1, "selection": {"tagStatus": "any", "storageClass": "archive",
+            "countType": "sinceImageTransitioned", "countUnit": "days", "countNumber": days},
+            "action": {"type": "expire"}}]})
+        .to_string()
+    };
+    let parse = |days, least| LifecyclePolicy::parse_with(&policy(days), Grammar::Ecr, least).map(|_| ());
+    assert_eq!(parse(7, 7), Ok(()));
+    assert_eq!(parse(6, 7), Err(PolicyError::ArchivedDays(7)));
+    assert_eq!(
+        LifecyclePolicy::parse(&policy(89), Grammar::Ecr).map(|_| ()),
+        Err(PolicyError::ArchivedDays(90))
+    );
+}

@@ -84,6 +84,8 @@ impl BlobCache {
 mod tests {
     use wharf_types::{RegistryRef, Timestamp};
 
+    use wharf_store::meta::objects::Place;
+
     use super::*;
     use crate::{Encryption, KeyDomain};
 
@@ -93,6 +95,9 @@ mod tests {
             digest: Digest::sha256(b"x"),
             size: 1,
             object: ObjectId::random(),
+            place: Place::Main,
+            sealed_as: ObjectId::random(),
+            archived: false,
             keys: None,
             inline: None,
             domain: KeyDomain { id: 1, registry, encryption: Encryption::Aes256 },

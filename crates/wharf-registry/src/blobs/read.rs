@@ -39,8 +39,9 @@ impl BlobReader {
         let content = match &entry.inline {
             Some(content) => Source::Memory(content.clone()),
             None => {
-                let objects = &*registry.inner.objects;
-                match SealedReader::open(objects, entry.object, entry.keys.clone(), entry.size).await {
+                let (objects, keys) = (&**registry.store(entry.place)?, entry.keys.clone());
+                match SealedReader::open_copy(objects, entry.object, entry.sealed_as, keys, entry.size).await
+                {
                     Ok(reader) => Source::Store(reader),
                     Err(error) => {
                         registry.inner.blobs.forget(repository_id, entry.digest);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use wharf_store::meta::tombstones::{self, DeletedManifest};
-use wharf_store::meta::{Tx, blobs, manifests, missing, repositories, tags};
+use wharf_store::meta::{Tx, archive, blobs, manifests, missing, repositories, tags};
 use wharf_types::{Digest, Reference, RepositoryRef, Tag};
 
 use super::{Asked, Deleted, asked, failure, mismatch, not_found};
@@ -112,6 +112,11 @@ impl Registry {
             if let Some(tag) = &image.tag {
                 self.inner.images.forget_tag(repository.id, tag);
             }
+        }
+        // What only archived images name now may not be pulled any more. If that cannot be asked, it is so.
+        let asked = self.inner.meta.read_now(|tx| archive::has_inactive(tx, repository.id));
+        if asked.unwrap_or(true) && !deleted.is_empty() {
+            self.forget_blobs_of(repository.id);
         }
     }
 

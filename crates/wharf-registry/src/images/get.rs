@@ -20,7 +20,7 @@ impl Registry {
     /// an empty `accept` takes anything.
     ///
     /// # Errors
-    /// `ManifestUnknown` (also for an archived image), `RepositoryNotFound`, `Kms`, `Damaged`.
+    /// `ManifestUnknown` (also for an archived image; `ImageActivating` where pulls restore those), `RepositoryNotFound`, `Kms`, `Damaged`.
     pub async fn get_manifest(
         &self,
         at: &Authorized<RepositoryRef>,
@@ -32,7 +32,13 @@ impl Registry {
             Reference::Digest(digest) => self.load(&repository, *digest).await?,
             Reference::Tag(tag) => self.load_tag(&repository, tag).await?,
         };
-        let stored = stored.ok_or(RegistryError::ManifestUnknown)?;
+        let Some(stored) = stored else {
+            let asked = match reference {
+                Reference::Digest(digest) => Asked::Digest(*digest),
+                Reference::Tag(tag) => Asked::Tag(tag.clone()),
+            };
+            return self.refuse_pull(&repository, &asked).await;
+        };
         Ok(self.in_accepted_form(stored, reference, accept))
     }
 
@@ -169,10 +175,29 @@ impl Registry {
         Ok((images, failures))
     }
 
+    /// Why an image of a batch that is not served is not.
+    async fn not_pulled(
+        &self,
+        repository: &Arc<Repository>,
+        id: &ImageId,
+        asked: &Asked,
+    ) -> Result<ImageFailure, RegistryError> {
+        let reason = match self.image_status(repository, asked)? {
+            None | Some((_, ImageStatus::Active)) => return Ok(not_found(id)),
+            Some((_, ImageStatus::Activating)) => "Requested image is being restored",
+            Some((_, ImageStatus::Archived)) if self.inner.options.restore_on_pull => {
+                self.begin_restore_for_pull(repository, asked).await?;
+                "Requested image is being restored"
+            }
+            Some((_, ImageStatus::Archived)) => "Requested image is archived",
+        };
+        Ok(failure(id, ImageFailureCode::ImageInaccessible, reason))
+    }
+
     /// One image of a batch with the digest it is stored under.
     async fn get_one(
         &self,
-        repository: &Repository,
+        repository: &Arc<Repository>,
         id: &ImageId,
         accepted: &[MediaType],
     ) -> Result<Result<(Digest, Image), ImageFailure>, RegistryError> {
@@ -186,12 +211,12 @@ impl Registry {
             Asked::Both(digest, tag) => match self.resolve_tag(repository, tag)? {
                 Some(current) if current != *digest => return Ok(Err(mismatch(id))),
                 Some(digest) => (self.load(repository, digest).await, Some(tag)),
-                None => (Ok(None), Some(tag)),
+                None => return Ok(Err(not_found(id))),
             },
         };
         let stored = match loaded {
             Ok(Some(stored)) => stored,
-            Ok(None) => return Ok(Err(not_found(id))),
+            Ok(None) => return Ok(Err(self.not_pulled(repository, id, &asked).await?)),
             Err(RegistryError::Kms { message, .. }) => {
                 return Ok(Err(failure(id, ImageFailureCode::KmsError, message)));
             }

@@ -69,14 +69,14 @@ impl ImageCaches {
 
 /// An image id that can be looked up.
 #[derive(Clone, Debug)]
-enum Asked {
+pub(crate) enum Asked {
     Digest(Digest),
     Tag(Tag),
     Both(Digest, Tag),
 }
 
 /// Reads an image id; what is wrong with it is a failure of that one image, not of the request.
-fn asked(id: &ImageId) -> Result<Asked, ImageFailure> {
+pub(crate) fn asked(id: &ImageId) -> Result<Asked, ImageFailure> {
     let digest = match id.digest.as_deref().map(|text| (text, text.parse::<Digest>())) {
         None => None,
         Some((_, Ok(digest))) => Some(digest),

@@ -6,13 +6,14 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use wharf_store::meta::manifests::{self, ManifestRow, SealedManifest};
 use wharf_store::meta::missing::{self, Missing};
-use wharf_store::meta::{Tx, repositories, tags};
+use wharf_store::meta::{Tx, archive, repositories, tags};
 use wharf_store::object::ObjectId;
 use wharf_store::seal::ContentKeys;
 use wharf_store::seal::segment::{seal_annotations, seal_small};
 use wharf_types::{Digest, DigestAlgorithm, Manifest, RepositoryRef, Tag};
 
 use crate::repositories::{hold_repository, stored, stored_mutability};
+use crate::storage_class::settle_put;
 use crate::uninterrupted::uninterrupted;
 use crate::{Authorized, ImageStatus, Quotas, Registry, RegistryError, Repository};
 
@@ -58,7 +59,8 @@ struct Work {
 }
 
 impl Registry {
-    /// Stores an image and points its tags at it: checks, inserts and links in one transaction.
+    /// Stores an image and points its tags at it: checks, inserts and links in one transaction. An archived image that is
+    /// put again is active, with the images it names and its referrers.
     ///
     /// # Errors
     /// `ImageDigestDoesNotMatch`; `ImageTagAlreadyExists` for an immutable tag; `LayersNotFound` and
@@ -88,15 +90,24 @@ impl Registry {
         }
         self.refuse_when_full().await?;
         let work = Work { damaged, ..self.prepare(repository.clone(), digest, &put).await? };
-        let (inner, tags) = (self.inner.clone(), put.tags);
+        let (registry, tags) = (self.clone(), put.tags);
         let changed = uninterrupted(async move {
-            let changed = inner.meta.write(move |tx| store(tx, &work)).await;
+            let blobs: Vec<String> = work.blobs.iter().chain(&work.foreign_blobs).cloned().collect();
+            let stored = registry.inner.meta.write(move |tx| store(tx, &work)).await;
             // Whatever came of it: a write that failed may have reached the disk.
             for tag in &tags {
-                inner.images.forget_tag(repository.id, tag);
+                registry.inner.images.forget_tag(repository.id, tag);
             }
-            inner.images.lists.forget(repository.id);
-            changed
+            registry.inner.images.lists.forget(repository.id);
+            let stored = stored?;
+            if stored.beside_inactive {
+                registry.forget_moved(repository.id, &stored.activated);
+                for blob in blobs.iter().filter_map(|text| text.parse().ok()) {
+                    registry.inner.blobs.forget(repository.id, blob);
+                }
+                registry.inner.jobs.wake();
+            }
+            Ok(stored.changed)
         })
         .await?;
         Ok(PutOutcome { digest, subject, changed })
@@ -195,9 +206,19 @@ fn stored_size(size: u64) -> i64 {
     i64::try_from(size).unwrap_or(i64::MAX)
 }
 
-/// The transaction. Answers whether anything changed.
-fn store(tx: &mut Tx<'_>, work: &Work) -> Result<bool, RegistryError> {
+/// What the transaction did.
+struct Stored {
+    changed: bool,
+    /// Images that were archived and are active now.
+    activated: Vec<Digest>,
+    /// The repository had archived images: blobs that only they named may be pulled now.
+    beside_inactive: bool,
+}
+
+/// The transaction.
+fn store(tx: &mut Tx<'_>, work: &Work) -> Result<Stored, RegistryError> {
     hold_repository(tx, &work.repository)?;
+    let beside_inactive = archive::has_inactive(tx, work.repository.id)?;
     let moved = check_tags(tx, work)?;
     let is_new = !manifests::exists(tx, work.repository.id, &work.row.digest)?;
     if is_new {
@@ -215,7 +236,9 @@ fn store(tx: &mut Tx<'_>, work: &Work) -> Result<bool, RegistryError> {
             work.digest
         )));
     }
-    Ok(is_new || work.damaged || !moved.is_empty())
+    let activated = settle_put(tx, &work.repository, &work.row.digest)?;
+    let changed = is_new || work.damaged || !moved.is_empty() || !activated.is_empty();
+    Ok(Stored { changed, activated, beside_inactive })
 }
 
 /// The tags that would be created or moved; refuses to move one that may not.

@@ -4,12 +4,13 @@
 use serde_json::{Value, json};
 use wharf_lifecycle::{Action, Outcome};
 use wharf_store::meta::lifecycle;
-use wharf_store::meta::{Tx, events, in_use, manifests};
+use wharf_store::meta::{Tx, archive, events, in_use, manifests};
 use wharf_types::{Digest, Tag};
 
 use super::plan::Standing;
 use crate::images::{Fate, delete_digest, untag};
 use crate::repositories::stored;
+use crate::storage_class;
 use crate::{ImageRef, RegistryError, Repository};
 
 /// What a plan wants done with one image.
@@ -35,8 +36,13 @@ pub(super) enum Done {
     Held,
 }
 
-/// Does one step.
-pub(super) fn act(tx: &mut Tx<'_>, repository: &Repository, step: &Step) -> Result<Done, RegistryError> {
+/// Does one step. `moves`: there is a second store for archived content.
+pub(super) fn act(
+    tx: &mut Tx<'_>,
+    repository: &Repository,
+    step: &Step,
+    moves: bool,
+) -> Result<Done, RegistryError> {
     let (id, digest) = (repository.id, step.image.row.digest.as_str());
     let same = lifecycle::find_image(tx, id, digest)?.as_ref() == Some(&step.image.row)
         && lifecycle::tags_of(tx, id, digest)? == step.image.tags;
@@ -45,7 +51,7 @@ pub(super) fn act(tx: &mut Tx<'_>, repository: &Repository, step: &Step) -> Resu
     }
     let done = match &step.outcome {
         Outcome::Act(Action::Expire) => expire(tx, repository, digest)?,
-        Outcome::Act(Action::Archive) => archive(tx, repository, digest)?,
+        Outcome::Act(Action::Archive) => to_archive(tx, repository, step, moves)?,
         Outcome::Untag(places) => remove_tags(tx, repository, step, places)?,
         Outcome::Keep | Outcome::Blocked(..) => Done::Changed,
     };
@@ -98,16 +104,17 @@ pub(super) fn expire_referrers(
     Ok(gone)
 }
 
-fn archive(tx: &mut Tx<'_>, repository: &Repository, digest: &str) -> Result<Done, RegistryError> {
-    let now = tx.now_micros();
-    let mut images = Vec::new();
-    let mut left = vec![digest.to_owned()];
-    while let Some(digest) = left.pop() {
-        if manifests::archive(tx, repository.id, &digest, now)? {
-            images.push(stored("digest", &digest)?);
-            left.extend(lifecycle::referrers(tx, repository.id, &digest)?);
-        }
+fn to_archive(
+    tx: &mut Tx<'_>,
+    repository: &Repository,
+    step: &Step,
+    moves: bool,
+) -> Result<Done, RegistryError> {
+    let digest = &step.image.row.digest;
+    if !archive::unarchived_parents(tx, repository.id, digest)?.is_empty() {
+        return Ok(Done::Held);
     }
+    let images = storage_class::archive(tx, repository, digest, Some(step.rule), moves)?;
     Ok(if images.is_empty() { Done::Changed } else { Done::Archived { images } })
 }
 
@@ -151,16 +158,7 @@ fn note(tx: &mut Tx<'_>, repository: &Repository, step: &Step, done: &Done) -> R
             referrers.iter().try_for_each(|image| write(REFERRER, deleted(image)))
         }
         Done::Untagged(images) => images.iter().try_for_each(|image| write(IMAGE, deleted(image))),
-        Done::Archived { images } => images.iter().enumerate().try_for_each(|(place, digest)| {
-            let kind = if place == 0 { IMAGE } else { REFERRER };
-            write(
-                kind,
-                json!({
-                    "action-type": "UPDATE_STORAGE_CLASS", "target-storage-class": "ARCHIVE",
-                    "image-digest": digest.to_string()
-                }),
-            )
-        }),
-        Done::Changed | Done::Held => Ok(()),
+        // Noted where it is done, since there are other ways to it.
+        Done::Archived { .. } | Done::Changed | Done::Held => Ok(()),
     }
 }

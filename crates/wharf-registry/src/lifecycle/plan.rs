@@ -20,6 +20,8 @@ pub(super) struct Standing {
     pub(super) protection: Option<Protection>,
     /// Its subject is here.
     pub(super) follows_subject: bool,
+    /// Indexes name it, and all of them are archived.
+    pub(super) index_is_archived: bool,
 }
 
 /// A policy with its verdicts.
@@ -94,7 +96,14 @@ impl Registry {
         // Many images by many rules take a while.
         tokio::task::spawn_blocking(move || {
             let views: Vec<Image<'_>> = images.iter().map(Standing::view).collect();
-            let verdicts = evaluate(&policy, &views, at);
+            let mut verdicts = evaluate(&policy, &views, at);
+            for (image, verdict) in images.iter().zip(&mut verdicts) {
+                // What an archived index names may follow it there; to be deleted, it waits for the index to go.
+                let blocked = Outcome::Blocked(Action::Archive, Protection::ReferencedByManifestList);
+                if image.index_is_archived && verdict.outcome == blocked {
+                    verdict.outcome = Outcome::Act(Action::Archive);
+                }
+            }
             Plan { policy, images, verdicts }
         })
         .await
@@ -217,7 +226,14 @@ fn load(
     let running = in_use::digests(tx, account, now.as_micros())?;
     let in_use = in_use_with_relatives(&rows, &edges, running);
     let present: HashSet<&str> = rows.iter().map(|row| row.digest.as_str()).collect();
-    let facts: Vec<(bool, Option<Protection>)> = rows
+    let active: HashSet<&str> =
+        rows.iter().filter(|row| row.status != "ARCHIVED").map(|row| row.digest.as_str()).collect();
+    let needed: HashSet<&str> = edges
+        .iter()
+        .filter(|(_, parent)| active.contains(parent.as_str()))
+        .map(|(child, _)| child.as_str())
+        .collect();
+    let facts: Vec<(bool, Option<Protection>, bool)> = rows
         .iter()
         .map(|row| {
             let follows = row.subject.as_deref().is_some_and(|subject| present.contains(subject));
@@ -226,12 +242,12 @@ fn load(
             } else {
                 children.contains(row.digest.as_str()).then_some(Protection::ReferencedByManifestList)
             };
-            (follows, protection)
+            (follows, protection, !needed.contains(row.digest.as_str()))
         })
         .collect();
-    let standing = |(row, (follows_subject, protection)): (ImageRow, _)| {
+    let standing = |(row, (follows_subject, protection, index_is_archived)): (ImageRow, _)| {
         let tags = tags.remove(&row.digest).unwrap_or_default();
-        Standing { row, tags, protection, follows_subject }
+        Standing { row, tags, protection, follows_subject, index_is_archived }
     };
     Ok(rows.into_iter().zip(facts).map(standing).collect())
 }

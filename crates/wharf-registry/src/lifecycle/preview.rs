@@ -101,7 +101,7 @@ impl Registry {
         document: Option<&str>,
     ) -> Result<String, RegistryError> {
         if let Some(document) = document {
-            parse(document, self.inner.options.lifecycle_grammar)?;
+            parse(document, &self.inner.options)?;
         }
         let (repository, document) = (self.repository(at).await?, document.map(str::to_owned));
         let id = uuid::Uuid::new_v4().to_string();

@@ -106,7 +106,7 @@ impl Registry {
         let found = self.find_repository(name).await?;
         let repository = found.ok_or_else(|| RegistryError::RepositoryNotFound(name.clone()))?;
         let policy = match document {
-            Some(document) => parse(document, self.inner.options.lifecycle_grammar)?,
+            Some(document) => parse(document, &self.inner.options)?,
             None => {
                 let stored = Arc::clone(&repository);
                 let row = self.inner.meta.read(move |tx| require_policy(tx, &stored)).await?;
@@ -203,7 +203,7 @@ impl Registry {
         batch: Vec<Step>,
         report: &mut LifecycleReport,
     ) -> Result<bool, RegistryError> {
-        let (work, steps) = (Arc::clone(repository), batch.clone());
+        let (work, steps, moves) = (Arc::clone(repository), batch.clone(), self.inner.archive.is_some());
         let done = self
             .change_images(repository, move |tx| {
                 let current = lifecycle::find_policy(tx, work.id)?.map(|policy| policy.version);
@@ -211,7 +211,7 @@ impl Registry {
                     return Ok(None);
                 }
                 hold_repository(tx, &work)?;
-                steps.iter().map(|step| act(tx, &work, step)).collect::<Result<Vec<_>, _>>().map(Some)
+                steps.iter().map(|step| act(tx, &work, step, moves)).collect::<Result<Vec<_>, _>>().map(Some)
             })
             .await?;
         let Some(done) = done else { return Ok(false) };
@@ -283,15 +283,15 @@ impl Registry {
             }
             Done::Untagged(images) => self.forget_images(repository, images),
             Done::Archived { images } => {
-                for digest in images {
-                    self.inner.images.forget_manifest(repository.id, *digest);
-                }
+                self.forget_moved(repository.id, images);
+                self.inner.jobs.wake();
             }
             Done::Changed | Done::Held => {}
         }
     }
 
-    pub(super) async fn repository_by_id(&self, id: i64) -> Result<Option<Arc<Repository>>, RegistryError> {
+    /// A repository by its id; one that is being removed too.
+    pub(crate) async fn repository_by_id(&self, id: i64) -> Result<Option<Arc<Repository>>, RegistryError> {
         let row = self.inner.meta.read(move |tx| repositories::find_by_id(tx, id)).await;
         row.map_err(RegistryError::from)?.map(|row| from_row(row).map(Arc::new)).transpose()
     }

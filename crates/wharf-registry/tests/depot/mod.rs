@@ -16,7 +16,7 @@ use wharf_registry::{
 use wharf_store::meta::testing::FaultPlan;
 use wharf_store::meta::{Meta, MetaError, SqliteOptions};
 use wharf_store::object::testing::{Faults, FaultyObjects};
-use wharf_store::object::{DiskObjects, ObjectId};
+use wharf_store::object::{DiskObjects, ObjectId, ObjectStore};
 use wharf_store::seal::{DataKey, RootKey};
 use wharf_types::{
     ByteRange, Digest, Manifest, MediaType, Mutability, RegistryRef, RepositoryRef, Timestamp,
@@ -30,6 +30,8 @@ pub struct Depot {
     pub meta: Meta,
     pub clock: Clock,
     pub faults: Faults,
+    /// Those of the archive, where there is one.
+    pub archive_faults: Option<Faults>,
     pub meta_faults: Arc<FaultPlan>,
     pub dir: tempfile::TempDir,
     options: Options,
@@ -42,21 +44,35 @@ impl Depot {
     }
 
     pub async fn with(change: impl FnOnce(&mut Options)) -> Self {
+        Self::build(change, None).await
+    }
+
+    /// With a second store for what only archived images need.
+    pub async fn with_archive(change: impl FnOnce(&mut Options)) -> Self {
+        Self::build(change, Some(Faults::none())).await
+    }
+
+    async fn build(change: impl FnOnce(&mut Options), archive_faults: Option<Faults>) -> Self {
         let mut options = Options::new(ACCOUNT.parse().unwrap(), "us-east-1".parse().unwrap());
         change(&mut options);
         let (dir, root) = (tempfile::tempdir().unwrap(), DataKey::generate().unwrap());
         let clock = Clock::manual(Timestamp::from_micros(1_700_000_000_000_000));
         let (faults, meta_faults) = (Faults::none(), Arc::new(FaultPlan::new()));
-        let (registry, meta) = open(&dir, &options, &clock, &root, &faults, &meta_faults).await;
-        Self { registry, meta, clock, faults, meta_faults, dir, options, root }
+        let stores = (faults.clone(), archive_faults.clone());
+        let (registry, meta) = open(&dir, &options, &clock, &root, &stores, &meta_faults).await.unwrap();
+        Self { registry, meta, clock, faults, archive_faults, meta_faults, dir, options, root }
     }
 
     /// Stops it and starts it with a few options changed.
     pub async fn restart(&mut self) {
         self.registry.close().await;
-        let (registry, meta) =
-            open(&self.dir, &self.options, &self.clock, &self.root, &self.faults, &self.meta_faults).await;
-        (self.registry, self.meta) = (registry, meta);
+        (self.registry, self.meta) = self.reopen().await.unwrap();
+    }
+
+    /// Opens the same stores again.
+    pub async fn reopen(&self) -> Result<(Registry, Meta), RegistryError> {
+        let stores = (self.faults.clone(), self.archive_faults.clone());
+        open(&self.dir, &self.options, &self.clock, &self.root, &stores, &self.meta_faults).await
     }
 
     pub fn may<T>(&self, target: T) -> Authorized<T> {
@@ -142,8 +158,13 @@ impl Depot {
 
     /// The files of the object store, by object.
     pub fn files(&self) -> Vec<PathBuf> {
+        self.files_in("objects")
+    }
+
+    /// The files of one of the stores.
+    pub fn files_in(&self, store: &str) -> Vec<PathBuf> {
         let mut found = Vec::new();
-        let mut left = vec![self.dir.path().join("objects")];
+        let mut left = vec![self.dir.path().join(store)];
         while let Some(directory) = left.pop() {
             for entry in std::fs::read_dir(directory).unwrap() {
                 let path = entry.unwrap().path();
@@ -184,9 +205,9 @@ async fn open(
     options: &Options,
     clock: &Clock,
     root: &DataKey,
-    faults: &Faults,
+    (faults, archive_faults): &(Faults, Option<Faults>),
     meta_faults: &Arc<FaultPlan>,
-) -> (Registry, Meta) {
+) -> Result<(Registry, Meta), RegistryError> {
     let Clock::Manual(now) = clock.clone() else { panic!("tests set the time") };
     let sqlite = SqliteOptions {
         clock: Arc::new(move || now.load(Ordering::SeqCst)),
@@ -197,9 +218,14 @@ async fn open(
     let disk = Arc::new(DiskObjects::open_dir(dir.path().join("objects")).unwrap());
     let objects = Arc::new(FaultyObjects::new(disk, faults.clone()));
     let root = RootKey::from_key(root);
-    let registry = Registry::open(options.clone(), clock.clone(), meta.clone(), objects, root).await.unwrap();
+    let archive = archive_faults.as_ref().map(|faults| {
+        let disk = Arc::new(DiskObjects::open_dir(dir.path().join("archive")).unwrap());
+        Arc::new(FaultyObjects::new(disk, faults.clone())) as Arc<dyn ObjectStore>
+    });
+    let (options, clock, opened) = (options.clone(), clock.clone(), meta.clone());
+    let registry = Registry::open_with_archive(options, clock, opened, objects, archive, root).await?;
     registry.ensure_default_account().await.unwrap();
-    (registry, meta)
+    Ok((registry, meta))
 }
 
 /// The right to do anything in a repository.

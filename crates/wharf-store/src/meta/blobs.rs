@@ -6,8 +6,8 @@
 use bytes::Bytes;
 
 use super::dialect::placeholders;
-use super::objects::{self, Content, ObjectState, object_id};
-use super::{MetaError, Param, Tx, missing, uploads};
+use super::objects::{self, Content, ObjectState, Place, object_id, sealed_as};
+use super::{MetaError, Param, Tx, archive, missing, uploads};
 use crate::object::ObjectId;
 
 /// At most this many placeholders for one list; longer lists go in several statements.
@@ -28,6 +28,12 @@ pub struct LinkedBlob {
     pub inline: Option<Bytes>,
     /// Since when no manifest names it; `None` while one does.
     pub unreferenced_since: Option<i64>,
+    /// Where the content is if it is not inline.
+    pub place: Place,
+    /// The object the content is sealed for.
+    pub sealed_as: ObjectId,
+    /// Images of the repository name it, and none of them is active: it may not be pulled.
+    pub archived: bool,
 }
 
 /// Content that was received whole and verified, to be kept and linked.
@@ -80,25 +86,32 @@ pub fn find_linked(
     repository_id: i64,
     digest: &str,
 ) -> Result<Option<LinkedBlob>, MetaError> {
-    tx.query_opt(
+    let found = tx.query_opt(
         "SELECT b.object_id, b.size, o.state, o.keys, CASE WHEN o.inline THEN o.content ELSE NULL END,
-                l.unreferenced_since
+                l.unreferenced_since, o.store, o.sealed_as
          FROM repository_blobs l
          JOIN blobs b ON b.domain_id = l.domain_id AND b.digest = l.digest
          JOIN objects o ON o.id = b.object_id
          WHERE l.repository_id = $1 AND l.digest = $2",
         &[&repository_id, &digest],
         |row| {
+            let object = object_id(row, 0)?;
             Ok(LinkedBlob {
-                object: object_id(row, 0)?,
+                object,
                 size: row.get(1)?,
                 state: ObjectState::of(row, 2)?,
                 keys: row.get(3)?,
                 inline: row.get(4)?,
                 unreferenced_since: row.get(5)?,
+                place: Place::of(row, 6)?,
+                sealed_as: sealed_as(row, 7, object)?,
+                archived: false,
             })
         },
-    )
+    )?;
+    let Some(mut blob) = found else { return Ok(None) };
+    blob.archived = archive::is_archived_only(tx, repository_id, digest)?;
+    Ok(Some(blob))
 }
 
 /// Whether a repository is linked to a blob whose content may be served.
@@ -125,35 +138,44 @@ struct Locked {
     object: ObjectId,
     size: u64,
     state: ObjectState,
+    place: Place,
 }
 
 fn locked(tx: &mut Tx<'_>, domain_id: i64, digest: &str) -> Result<Option<Locked>, MetaError> {
     let sql = format!(
-        "SELECT b.object_id, b.size, o.state
+        "SELECT b.object_id, b.size, o.state, o.store
          FROM blobs b
          JOIN objects o ON o.id = b.object_id
          WHERE b.domain_id = $1 AND b.digest = $2{}",
         tx.dialect().for_update(),
     );
     tx.query_opt_dynamic(&sql, &[&domain_id, &digest], |row| {
-        Ok(Locked { object: object_id(row, 0)?, size: row.get(1)?, state: ObjectState::of(row, 2)? })
+        Ok(Locked {
+            object: object_id(row, 0)?,
+            size: row.get(1)?,
+            state: ObjectState::of(row, 2)?,
+            place: Place::of(row, 3)?,
+        })
     })
 }
 
 /// Keeps new content and links it, in the caller's transaction. Equal content that is live already wins, and our
-/// object goes; equal content in quarantine is replaced by ours.
+/// object goes; equal content in quarantine or in the archive is replaced by ours.
 pub fn keep(tx: &mut Tx<'_>, new: &NewBlob) -> Result<Kept, MetaError> {
     let ours = match locked(tx, new.domain_id, &new.content.digest)? {
-        Some(Locked { state: ObjectState::Live, .. }) => {
+        Some(Locked { state: ObjectState::Live, place: Place::Main, .. }) => {
             give_way(tx, new)?;
             false
         }
-        Some(damaged) => {
+        Some(other) => {
             if !bring_to_life(tx, new)? {
                 return Ok(Kept::Lost);
             }
             point_at(tx, new.domain_id, &new.content.digest, new.object, new.content.size)?;
-            objects::trash(tx, damaged.object, new.now)?;
+            match other.state {
+                ObjectState::Live => objects::discard(tx, other.object)?,
+                _ => drop(objects::trash(tx, other.object, new.now)?),
+            }
             true
         }
         None => {
@@ -190,7 +212,7 @@ fn give_way(tx: &mut Tx<'_>, new: &NewBlob) -> Result<(), MetaError> {
     }
 }
 
-fn point_at(
+pub(super) fn point_at(
     tx: &mut Tx<'_>,
     domain_id: i64,
     digest: &str,

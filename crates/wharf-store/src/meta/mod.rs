@@ -5,6 +5,7 @@
 //! The statements live beside their functions in the topic modules; nothing outside `meta` writes SQL.
 
 pub mod accounts;
+pub mod archive;
 pub mod blobs;
 mod copier;
 pub mod dialect;
@@ -64,6 +65,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 2, sql: include_str!("migrations/sqlite/0002_identities.sql") },
     Migration { version: 3, sql: include_str!("migrations/sqlite/0003_lifecycle.sql") },
     Migration { version: 4, sql: include_str!("migrations/sqlite/0004_clustered.sql") },
+    Migration { version: 5, sql: include_str!("migrations/sqlite/0005_archive.sql") },
 ];
 
 /// A handle on the metadata. Clones share one database; the last one to go ends the writer.

@@ -41,6 +41,67 @@ impl ObjectState {
     }
 }
 
+/// Which store has the bytes of an object that is not inline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// The one that uploads go to.
+    Main,
+    /// The cheaper one, for content that only archived images need.
+    Archive,
+}
+
+impl Place {
+    /// The column's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Main => "main",
+            Self::Archive => "archive",
+        }
+    }
+
+    pub(super) fn of(row: &Row<'_>, index: usize) -> Result<Self, MetaError> {
+        match row.text(index)? {
+            "main" => Ok(Self::Main),
+            "archive" => Ok(Self::Archive),
+            other => Err(MetaError::column(index, format!("{other:?} is no store of objects"))),
+        }
+    }
+}
+
+/// An object outside the metadata, as one who copies it needs to know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredObject {
+    /// Its name.
+    pub id: ObjectId,
+    /// Where it is.
+    pub place: Place,
+    /// The object its content is sealed for: itself, or the one it was copied from.
+    pub sealed_as: ObjectId,
+    /// Plaintext bytes.
+    pub size: u64,
+    /// Bytes as stored.
+    pub stored_size: u64,
+}
+
+pub(super) fn stored(row: &Row<'_>) -> Result<StoredObject, MetaError> {
+    let id = object_id(row, 0)?;
+    Ok(StoredObject {
+        id,
+        place: Place::of(row, 1)?,
+        sealed_as: sealed_as(row, 2, id)?,
+        size: row.get(3)?,
+        stored_size: row.get(4)?,
+    })
+}
+
+/// What an object's content is sealed for: its own name where the column is NULL.
+pub(super) fn sealed_as(row: &Row<'_>, index: usize, id: ObjectId) -> Result<ObjectId, MetaError> {
+    match row.get::<Option<String>>(index)? {
+        None => Ok(id),
+        Some(text) => text.parse().map_err(|error| MetaError::column(index, format!("{error}"))),
+    }
+}
+
 pub(super) fn object_id(row: &Row<'_>, index: usize) -> Result<ObjectId, MetaError> {
     row.text(index)?.parse().map_err(|error| MetaError::column(index, format!("{error}")))
 }
@@ -73,6 +134,10 @@ pub struct LiveObject {
     pub keys: Option<Vec<u8>>,
     /// The stored bytes of an inline object.
     pub inline: Option<Bytes>,
+    /// Where it is if it is not inline.
+    pub place: Place,
+    /// The object its content is sealed for.
+    pub sealed_as: ObjectId,
 }
 
 /// An object on its way out.
@@ -82,6 +147,8 @@ pub struct Doomed {
     pub id: ObjectId,
     /// Whether the row is all there is.
     pub inline: bool,
+    /// Where its bytes are otherwise.
+    pub place: Place,
     /// Bytes that its removal frees.
     pub stored_size: u64,
 }
@@ -102,6 +169,46 @@ pub fn insert_writing(
         &[&id.to_string(), &domain_id, &keys, &lease_until, &now],
     )?;
     Ok(())
+}
+
+/// Records a copy of an object in another store before its first byte is written. Its content is sealed for whatever the
+/// original's is. Answers whether the original is still live.
+pub fn insert_copy(
+    tx: &mut Tx<'_>,
+    id: ObjectId,
+    of: &StoredObject,
+    place: Place,
+    lease_until: i64,
+) -> Result<bool, MetaError> {
+    let now = tx.now_micros();
+    let inserted = tx.execute(
+        "INSERT INTO objects (id, state, inline, domain_id, size, stored_size, keys, lease_until, created_at, store,
+                              sealed_as)
+         SELECT $1, 'writing', FALSE, domain_id, 0, 0, keys, $3, $4, $5, $6
+         FROM objects
+         WHERE id = $2 AND state = 'live' AND NOT inline",
+        &[&id.to_string(), &of.id.to_string(), &lease_until, &now, &place.as_str(), &of.sealed_as.to_string()],
+    )?;
+    Ok(inserted == 1)
+}
+
+/// Trashes a copy that nothing points at. One that is in use stays.
+pub fn give_up_copy(tx: &mut Tx<'_>, id: ObjectId) -> Result<(), MetaError> {
+    tx.execute(
+        "UPDATE objects SET state = 'trashed', trashed_at = 0, lease_until = NULL
+         WHERE id = $1 AND state = 'writing'",
+        &[&id.to_string()],
+    )?;
+    Ok(())
+}
+
+/// Extends the time after which an unfinished object counts as abandoned.
+pub fn extend_writing(tx: &mut Tx<'_>, id: ObjectId, lease_until: i64) -> Result<bool, MetaError> {
+    let changed = tx.execute(
+        "UPDATE objects SET lease_until = $2 WHERE id = $1 AND state = 'writing'",
+        &[&id.to_string(), &lease_until],
+    )?;
+    Ok(changed == 1)
 }
 
 /// Inserts an object whose content is kept in its row: it is live at once.
@@ -230,7 +337,7 @@ pub fn condemn(tx: &mut Tx<'_>, cutoff: i64, limit: usize) -> Result<Vec<Doomed>
                       LIMIT $2{})
            AND NOT EXISTS (SELECT 1 FROM blobs WHERE blobs.object_id = objects.id)
            AND NOT EXISTS (SELECT 1 FROM uploads WHERE uploads.object_id = objects.id)
-         RETURNING id, inline, stored_size",
+         RETURNING id, inline, stored_size, store",
         tx.dialect().for_update_skip_locked(),
     );
     tx.query_all_dynamic(&sql, &[&cutoff, &limit], doomed)
@@ -244,7 +351,7 @@ pub fn condemn_one(tx: &mut Tx<'_>, id: ObjectId) -> Result<Option<Doomed>, Meta
          WHERE id = $1 AND state = 'trashed'
            AND NOT EXISTS (SELECT 1 FROM blobs WHERE blobs.object_id = objects.id)
            AND NOT EXISTS (SELECT 1 FROM uploads WHERE uploads.object_id = objects.id)
-         RETURNING id, inline, stored_size",
+         RETURNING id, inline, stored_size, store",
         &[&id.to_string()],
         doomed,
     )
@@ -253,7 +360,7 @@ pub fn condemn_one(tx: &mut Tx<'_>, id: ObjectId) -> Result<Option<Doomed>, Meta
 /// Objects whose removal began, in order of id after `after`: also those of a process that ended meanwhile.
 pub fn condemned(tx: &mut Tx<'_>, after: &str, limit: usize) -> Result<Vec<Doomed>, MetaError> {
     tx.query_all(
-        "SELECT id, inline, stored_size
+        "SELECT id, inline, stored_size, store
          FROM objects
          WHERE state = 'deleting' AND id > $1
          ORDER BY id
@@ -264,7 +371,12 @@ pub fn condemned(tx: &mut Tx<'_>, after: &str, limit: usize) -> Result<Vec<Doome
 }
 
 fn doomed(row: &Row<'_>) -> Result<Doomed, MetaError> {
-    Ok(Doomed { id: object_id(row, 0)?, inline: row.get(1)?, stored_size: row.get(2)? })
+    Ok(Doomed {
+        id: object_id(row, 0)?,
+        inline: row.get(1)?,
+        stored_size: row.get(2)?,
+        place: Place::of(row, 3)?,
+    })
 }
 
 /// Removes the rows of objects whose bytes are gone.
@@ -307,23 +419,41 @@ pub fn named(tx: &mut Tx<'_>, ids: &[ObjectId]) -> Result<HashSet<ObjectId>, Met
 /// A page of live objects in order of id, after `after` (exclusive).
 pub fn page_live(tx: &mut Tx<'_>, after: &str, limit: usize) -> Result<Vec<LiveObject>, MetaError> {
     tx.query_all(
-        "SELECT id, domain_id, digest, size, keys, CASE WHEN inline THEN content ELSE NULL END
+        "SELECT id, domain_id, digest, size, keys, CASE WHEN inline THEN content ELSE NULL END, store, sealed_as
          FROM objects
          WHERE state = 'live' AND id > $1
          ORDER BY id
          LIMIT $2",
         &[&after, &limit],
-        |row| {
-            Ok(LiveObject {
-                id: object_id(row, 0)?,
-                domain_id: row.get(1)?,
-                digest: row.get(2)?,
-                size: row.get(3)?,
-                keys: row.get(4)?,
-                inline: row.get(5)?,
-            })
-        },
+        live_object,
     )
+}
+
+/// One object that is live or on its way to be, as [`page_live`] gives it: a copy that is being made is read as the
+/// object `of` whose content it shall have.
+pub fn find_copy(tx: &mut Tx<'_>, copy: ObjectId, of: ObjectId) -> Result<Option<LiveObject>, MetaError> {
+    tx.query_opt(
+        "SELECT c.id, o.domain_id, o.digest, o.size, o.keys, NULL, c.store, c.sealed_as
+         FROM objects c
+         JOIN objects o ON o.id = $2
+         WHERE c.id = $1 AND c.state IN ('writing', 'live') AND o.state = 'live' AND NOT o.inline",
+        &[&copy.to_string(), &of.to_string()],
+        live_object,
+    )
+}
+
+fn live_object(row: &Row<'_>) -> Result<LiveObject, MetaError> {
+    let id = object_id(row, 0)?;
+    Ok(LiveObject {
+        id,
+        domain_id: row.get(1)?,
+        digest: row.get(2)?,
+        size: row.get(3)?,
+        keys: row.get(4)?,
+        inline: row.get(5)?,
+        place: Place::of(row, 6)?,
+        sealed_as: sealed_as(row, 7, id)?,
+    })
 }
 
 /// The state of an object, if it has a row.

@@ -143,6 +143,10 @@ pub struct Settings {
     pub encryption: bool,
     /// Root of the key ring, if it is not a file.
     pub root_key: Option<RootKey>,
+    /// Where content goes that only archived images need.
+    pub archive: Option<PathBuf>,
+    /// Whether a pull of an archived image restores it.
+    pub archive_restore_on_pull: bool,
     /// How long a registry password is valid.
     pub token_ttl: Duration,
     /// Where the keys of OIDC issuers are, by the issuer's URL.
@@ -167,6 +171,8 @@ pub struct Settings {
     pub unreferenced_grace: Duration,
     /// Free space below which pushes are refused.
     pub low_watermark: Watermark,
+    /// Fewest days in the archive that a lifecycle policy may say.
+    pub lifecycle_archive_min_days: u64,
     /// Pause between rounds of collection; `None` leaves it to `wharf gc`.
     pub gc_interval: Option<Duration>,
     /// Pause between two runs of a lifecycle policy.
@@ -216,6 +222,8 @@ impl Settings {
             sparse_manifests: value(layers, "oci.sparse_manifests")?,
             encryption: value(layers, "encryption")?,
             root_key: value(layers, "root_key")?,
+            archive: archive(layers)?,
+            archive_restore_on_pull: value(layers, "archive_restore_on_pull")?,
             token_ttl: at_least_a_millisecond(layers, "token_ttl")?,
             jwks: issuers(layers)?,
             limits: LimitSettings::from_layers(layers)?,
@@ -229,6 +237,9 @@ impl Settings {
             trash_window: value(layers, "storage.trash_window")?,
             unreferenced_grace: value(layers, "storage.unreferenced_grace")?,
             low_watermark: value(layers, "storage.low_watermark")?,
+            lifecycle_archive_min_days: Some(value(layers, "lifecycle.archive_min_days")?)
+                .filter(|days| *days > 0)
+                .ok_or_else(|| wrong(layers, "lifecycle.archive_min_days", "expected at least 1"))?,
             gc_interval: Some(value(layers, "gc.interval")?).filter(|interval| *interval != Duration::ZERO),
             lifecycle_interval: at_least_a_millisecond(layers, "lifecycle.interval")?,
             lifecycle_extensions: value(layers, "lifecycle.extensions")?,
@@ -278,6 +289,16 @@ impl LimitSettings {
             upload_lifetime: at_least_a_millisecond(layers, "limits.upload_lifetime")?,
             drain: value(layers, "limits.drain")?,
         })
+    }
+}
+
+/// A directory; what looks like another place is not one that happens to have such a name.
+fn archive(layers: &Layers) -> Result<Option<PathBuf>, SettingsError> {
+    match value::<Option<String>>(layers, "archive")? {
+        Some(text) if text.contains("://") => {
+            Err(wrong(layers, "archive", "expected a directory: an object store cannot be the archive yet"))
+        }
+        text => Ok(text.map(PathBuf::from)),
     }
 }
 
@@ -429,6 +450,16 @@ mod tests {
                 "token_ttl",
                 "0s",
                 "--token-ttl: invalid value `0s` for `token_ttl`: expected more than nothing",
+            ),
+            (
+                "archive",
+                "s3://cold/wharf",
+                "--archive: invalid value `s3://cold/wharf` for `archive`: expected a directory: an object store cannot be the archive yet",
+            ),
+            (
+                "lifecycle.archive_min_days",
+                "0",
+                "--lifecycle-archive-min-days: invalid value `0` for `lifecycle.archive_min_days`: expected at least 1",
             ),
             ("root_key", "c2hvcnQ=", "--root-key: invalid value `…` for `root_key`: expected 32 bytes"),
             (

@@ -149,6 +149,18 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("metadata", Kind::Choice(&["sqlite"]), "sqlite", "Where metadata is kept"),
     setting("blobs", Kind::Choice(&["disk"]), "disk", "Where blobs are kept"),
+    setting(
+        "archive",
+        Kind::Text,
+        "",
+        "Directory, on cheaper disks, for content that only archived images need; empty leaves it where it is",
+    ),
+    setting(
+        "archive_restore_on_pull",
+        Kind::Bool,
+        "false",
+        "A pull of an archived image has it restored, and is told to come again",
+    ),
     setting("token_ttl", Kind::Duration, "12h", "How long a registry password is valid"),
     setting(
         "oidc.jwks",
@@ -227,6 +239,12 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Bool,
         "false",
         "Take `wharf` objects in lifecycle policies, which ECR would refuse",
+    ),
+    setting(
+        "lifecycle.archive_min_days",
+        Kind::Number,
+        "90",
+        "Fewest days that a lifecycle policy may leave an image in the archive",
     ),
 ];
 

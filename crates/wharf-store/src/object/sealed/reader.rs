@@ -61,8 +61,20 @@ impl SealedReader {
         keys: Option<Arc<ContentKeys>>,
         size: u64,
     ) -> Result<Self, ReadError> {
+        Self::open_copy(store, id, id, keys, size).await
+    }
+
+    /// As [`open`](Self::open), for an object whose content is sealed for another one: a copy of it, byte for byte.
+    /// Errors name the object that the content is sealed for.
+    pub async fn open_copy(
+        store: &dyn ObjectStore,
+        id: ObjectId,
+        sealed_as: ObjectId,
+        keys: Option<Arc<ContentKeys>>,
+        size: u64,
+    ) -> Result<Self, ReadError> {
         let object = store.open(id).await?;
-        let reader = Self { sealing: Sealing { object: id, keys }, object, size };
+        let reader = Self { sealing: Sealing { object: sealed_as, keys }, object, size };
         let expected = reader.sealing.layers().stored_size(size);
         match reader.object.size() {
             found if found == expected => Ok(reader),
