@@ -71,7 +71,7 @@ def test_a_push_of_an_archived_image_makes_it_active(ecr, registry, repository):
 
 def test_content_goes_to_the_second_store_and_pulls_bring_it_back(make_server, tmp_path):
     cold = tmp_path / "cold"
-    server = make_server("--archive", str(cold), "--archive-restore-on-pull", "true")
+    server = make_server("--archive", str(cold), "--archive-restore-on-pull")
     account = server.root_account()
     ecr = aws.client("ecr", server.endpoint, account)
     registry = oci.Registry(server.endpoint, server.password(account))
