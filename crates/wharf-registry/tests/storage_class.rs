@@ -41,7 +41,7 @@ async fn describe(depot: &Depot, at: &At, digest: &Digest) -> ImageDetail {
 async fn listed(depot: &Depot, at: &At, status: Option<ImageStatus>) -> Vec<Digest> {
     let (filter, page) =
         (ImageFilter { tags: TagStatus::Any, status }, PageRequest { limit: 100, token: None });
-    let described = depot.registry.describe_images(at, filter.clone(), page.clone()).await.unwrap();
+    let described = depot.registry.describe_images(at, filter, page.clone()).await.unwrap();
     let mut listed: Vec<Digest> = depot
         .registry
         .list_images(at, filter, page)
