@@ -119,6 +119,17 @@ impl Registry {
         self.inner.meta.write(work).await.map_err(RegistryError::from)
     }
 
+    /// Ids of uploads that are over, and too old to begin one.
+    async fn forget_ended_uploads(&self) -> Result<(), RegistryError> {
+        let before = self.inner.clock.now().minus(self.inner.options.upload_lifetime).as_seconds();
+        let any = self.inner.meta.read_background(move |tx| uploads::ended_before(tx, before)).await;
+        let mut more = any.map_err(RegistryError::from)?;
+        while more && !self.stopped() {
+            more = self.change(move |tx| uploads::forget_ended(tx, before, BATCH)).await? == BATCH as u64;
+        }
+        Ok(())
+    }
+
     /// Uploads that did not move for too long, except those that a request of this process is writing to.
     async fn expire_uploads(
         &self,
@@ -142,7 +153,7 @@ impl Registry {
             }
             progress.report("uploads", report.uploads_expired, 0);
             if due.len() < limit {
-                return Ok(());
+                return self.forget_ended_uploads().await;
             }
             // All of them busy: look past them.
             limit = if free.is_empty() { limit * 2 } else { BATCH };

@@ -20,6 +20,7 @@ use wharf_types::RegistryRef;
 
 pub use self::rotate::RotateReport;
 pub(crate) use self::sealing::Sealer;
+use self::sealing::UploadKey;
 use crate::{Encryption, KeyDomain, RegistryError};
 
 /// What a wrapping key's own wrapping is bound to, besides scope and version.
@@ -41,7 +42,7 @@ struct Ring {
     rotation: tokio::sync::Mutex<()>,
     sealers: RwLock<HashMap<&'static str, Sealer>>,
     tokens: RwLock<Option<Arc<TokenSealer>>>,
-    upload_states: RwLock<Arc<Vec<(u32, RootKey)>>>,
+    upload_keys: RwLock<Arc<Vec<UploadKey>>>,
 }
 
 /// The versions of one wrapping key, newest first; never empty.
@@ -118,14 +119,14 @@ impl KeyRing {
             rotation: tokio::sync::Mutex::default(),
             sealers: RwLock::default(),
             tokens: RwLock::default(),
-            upload_states: RwLock::default(),
+            upload_keys: RwLock::default(),
         };
         let keys = Self { ring: Arc::new(ring) };
         if let Some(row) = probe {
             keys.unwrap_material(&row.scope, row.version, &row.material)?;
         }
         keys.refresh_tokens(meta).await?;
-        keys.refresh_upload_states(meta).await?;
+        keys.refresh_upload_keys(meta).await?;
         Ok(keys)
     }
 

@@ -41,9 +41,6 @@ pub struct Options {
     pub lifecycle_grammar: Grammar,
     /// How often lifecycle policies are carried out (ECR promises 24 h).
     pub lifecycle_interval: Duration,
-    /// How long an upload without bytes may do without a row in the metadata. One that is over by then costs one
-    /// transaction less; one that is younger is lost when the process is killed. 0 = it gets its row at once.
-    pub upload_delay: Duration,
     /// Free space in bytes below which pushes are refused; 0 = off.
     pub low_watermark: u64,
     /// Sizes.
@@ -119,7 +116,6 @@ impl Options {
             archive_min_days: 90,
             lifecycle_grammar: Grammar::Ecr,
             lifecycle_interval: HOUR,
-            upload_delay: Duration::ZERO,
             low_watermark: 0,
             limits: Limits::default(),
             quotas: Quotas::default(),

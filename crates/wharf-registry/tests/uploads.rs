@@ -9,10 +9,10 @@ use bytes::Bytes;
 use depot::{Depot, body, broken, content, read_range};
 use futures_util::{StreamExt, stream};
 use wharf_registry::{BodyError, BodyStream, MountOutcome, RegistryError};
-use wharf_store::meta::MetaError;
 use wharf_store::meta::testing::{Site, When};
+use wharf_store::meta::{MetaError, Tx};
 use wharf_store::object::testing::Fault;
-use wharf_types::{ByteRange, Digest};
+use wharf_types::{ByteRange, Digest, UploadId};
 
 const MIB: usize = 1 << 20;
 
@@ -71,94 +71,215 @@ async fn an_upload_goes_on_after_a_restart_wherever_it_stands() {
     depot.assert_clean().await;
 }
 
+/// How many ids of uploads that are over have a row of their own.
+async fn remembered(depot: &Depot) -> u64 {
+    let count = |tx: &mut Tx<'_>| tx.query_one("SELECT COUNT(*) FROM ended_uploads", &[], |row| row.get(0));
+    depot.meta.read(count).await.unwrap()
+}
+
+async fn start(depot: &Depot) -> UploadId {
+    depot.registry.start_upload(&depot.at("team/app")).await.unwrap().id
+}
+
+async fn finish(depot: &Depot, id: UploadId, content: &[u8]) -> Result<Digest, RegistryError> {
+    let (at, digest) = (depot.at("team/app"), [Digest::sha256(content)]);
+    let info = depot.registry.finish_upload(&at, id, &digest, None, Some(body(content))).await;
+    info.map(|info| info.digest)
+}
+
+/// Bytes received; `None` if there is no such upload.
+async fn stands_at(depot: &Depot, id: UploadId) -> Option<u64> {
+    match depot.registry.upload_status(&depot.at("team/app"), id).await {
+        Ok(progress) => Some(progress.received),
+        Err(RegistryError::UploadNotFound(_)) => None,
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
 #[tokio::test]
-async fn an_upload_that_is_over_soon_never_has_a_row() {
-    let depot = Depot::with(|options| options.upload_delay = Duration::from_secs(3600)).await;
+async fn a_small_upload_is_one_commit_in_all() {
+    let depot = Depot::new().await;
     let at = depot.create("team/app").await;
     depot.put(&at, b"the first makes the keys").await;
     let small = content(1, 1000);
-    let digest = Digest::sha256(&small);
-    let id = depot.registry.start_upload(&at).await.unwrap().id;
-    assert_eq!(depot.registry.upload_status(&at, id).await.unwrap().received, 0);
-    let elsewhere = depot.create("team/other").await;
-    for at in [&elsewhere, &depot.at("team/missing")] {
-        let refused = depot.registry.upload_status(at, id).await.unwrap_err();
-        assert!(
-            matches!(refused, RegistryError::UploadNotFound(_) | RegistryError::RepositoryNotFound(_)),
-            "{refused:?}"
-        );
-    }
     let before = depot.registry.meta_stats().commits;
-    depot.registry.finish_upload(&at, id, &[digest], None, Some(body(&small))).await.unwrap();
+    let id = start(&depot).await;
+    assert_eq!(stands_at(&depot, id).await, Some(0));
+    assert_eq!(depot.registry.meta_stats().commits, before, "to begin writes nothing");
+    let digest = finish(&depot, id, &small).await.unwrap();
+    assert_eq!(depot.registry.meta_stats().commits, before + 1);
+    assert_eq!((stands_at(&depot, id).await, remembered(&depot).await), (None, 1));
+    assert_eq!(finish(&depot, id, &small).await.unwrap(), digest, "the answer to a repetition is the same");
     assert_eq!(depot.registry.meta_stats().commits, before + 1);
     assert_eq!(depot.read(&at, &digest).await.unwrap(), small);
-    assert!(matches!(depot.registry.upload_status(&at, id).await, Err(RegistryError::UploadNotFound(_))));
-    let again = depot.registry.finish_upload(&at, id, &[digest], None, Some(body(&small))).await.unwrap();
-    assert_eq!(again.digest, digest, "the answer to a repetition is the same");
-
-    let cancelled = depot.registry.start_upload(&at).await.unwrap().id;
-    depot.registry.cancel_upload(&at, cancelled).await.unwrap();
-    let wrong = depot.registry.start_upload(&at).await.unwrap().id;
-    let refused =
-        depot.registry.finish_upload(&at, wrong, &[digest], None, Some(body(b"wrong"))).await.unwrap_err();
-    assert!(matches!(refused, RegistryError::InvalidLayer { .. }));
-    for id in [cancelled, wrong] {
-        assert!(matches!(depot.registry.upload_status(&at, id).await, Err(RegistryError::UploadNotFound(_))));
-    }
-    assert_eq!(depot.registry.meta_stats().commits, before + 1, "none of this wrote anything");
     depot.assert_clean().await;
 }
 
 #[tokio::test]
+async fn an_upload_without_bytes_outlives_a_restart_and_one_that_is_over_does_not_come_back() {
+    let mut depot = Depot::new().await;
+    let at = depot.create("team/app").await;
+    let (small, large) = (content(1, 1000), content(2, 100_000));
+    let (mut over, mut fresh) = (Vec::new(), Vec::new());
+    // New content, then content that is there already; without a row, then with one.
+    for content in [&small, &small, &large, &large] {
+        let id = start(&depot).await;
+        finish(&depot, id, content).await.unwrap();
+        over.push(id);
+        let id = start(&depot).await;
+        depot.registry.append_upload(&at, id, None, body(&content[..500])).await.unwrap();
+        let digest = [Digest::sha256(content)];
+        depot.registry.finish_upload(&at, id, &digest, None, Some(body(&content[500..]))).await.unwrap();
+        over.push(id);
+    }
+    for bytes in [0, 10, 100_000] {
+        let id = start(&depot).await;
+        depot.registry.append_upload(&at, id, None, body(&content(3, bytes))).await.unwrap();
+        depot.registry.cancel_upload(&at, id).await.unwrap();
+        let again = depot.registry.cancel_upload(&at, id).await;
+        assert!(matches!(again, Err(RegistryError::UploadNotFound(_))));
+        over.push(id);
+        let id = start(&depot).await;
+        let wrong = [Digest::sha256(b"other")];
+        let body = Some(body(&content(4, bytes)));
+        let refused = depot.registry.finish_upload(&at, id, &wrong, None, body).await.unwrap_err();
+        assert!(matches!(refused, RegistryError::InvalidLayer { .. }));
+        over.push(id);
+    }
+    fresh.extend([start(&depot).await, start(&depot).await]);
+    for _ in 0..2 {
+        for id in &over {
+            assert_eq!(stands_at(&depot, *id).await, None);
+            let bytes = body(b"more");
+            let more = depot.registry.append_upload(&depot.at("team/app"), *id, None, bytes).await;
+            assert!(matches!(more, Err(RegistryError::UploadNotFound(_))), "{more:?}");
+        }
+        for id in &fresh {
+            assert_eq!(stands_at(&depot, *id).await, Some(0));
+        }
+        depot.restart().await;
+    }
+    finish(&depot, fresh[0], &small).await.unwrap();
+    finish(&depot, fresh[1], &content(5, 100_000)).await.unwrap();
+    depot.settled(async |depot| depot.uploads().await == 0).await;
+    depot.assert_clean().await;
+
+    assert!(remembered(&depot).await > 0);
+    depot.clock.advance(Duration::from_secs(24 * 3600 + 1));
+    depot.registry.collect(&()).await.unwrap();
+    assert_eq!(remembered(&depot).await, 0, "their ids are too old to begin anything");
+    for id in over.iter().chain(&fresh) {
+        assert_eq!(stands_at(&depot, *id).await, None);
+    }
+}
+
+#[tokio::test]
+async fn only_an_id_that_was_issued_for_this_repository_and_is_young_is_an_upload() {
+    let mut depot = Depot::new().await;
+    let at = depot.create("team/app").await;
+    let elsewhere = depot.create("team/other").await;
+    let id = start(&depot).await;
+    let text = id.to_string();
+    for place in (0..text.len()).filter(|place| text.as_bytes()[*place] != b'-') {
+        for digit in "0123456789abcdef".chars().filter(|digit| !text[place..].starts_with(*digit)) {
+            let mut forged = text.clone();
+            forged.replace_range(place..=place, &digit.to_string());
+            assert_eq!(stands_at(&depot, forged.parse().unwrap()).await, None, "{forged}");
+        }
+    }
+    assert_eq!(stands_at(&depot, UploadId::random()).await, None);
+    let refused = depot.registry.upload_status(&elsewhere, id).await;
+    assert!(matches!(refused, Err(RegistryError::UploadNotFound(_))), "{refused:?}");
+    let refused = depot.registry.cancel_upload(&elsewhere, id).await;
+    assert!(matches!(refused, Err(RegistryError::UploadNotFound(_))), "{refused:?}");
+    depot.registry.rotate_key_ring(&()).await.unwrap();
+    depot.restart().await;
+    assert_eq!(stands_at(&depot, id).await, Some(0), "older keys count for a while");
+    assert_ne!(start(&depot).await, id);
+
+    depot.registry.delete_repository(&at, true).await.unwrap();
+    depot.create("team/app").await;
+    assert_eq!(stands_at(&depot, id).await, None, "a namesake is another repository");
+    let id = start(&depot).await;
+    depot.clock.advance(Duration::from_secs(24 * 3600 - 1));
+    assert_eq!(stands_at(&depot, id).await, Some(0));
+    depot.clock.advance(Duration::from_secs(1));
+    assert_eq!(stands_at(&depot, id).await, None);
+    let late = finish(&depot, id, b"late").await;
+    assert!(matches!(late, Err(RegistryError::UploadNotFound(_))));
+}
+
+#[tokio::test]
 async fn an_upload_without_a_row_goes_on_in_every_way() {
-    let depot = Depot::with(|options| options.upload_delay = Duration::from_secs(3600)).await;
+    let depot = Depot::new().await;
     let at = depot.create("team/app").await;
     for (number, size) in [(1, 1000), (2, 300_000)] {
         let bytes = content(number, size);
         let digest = Digest::sha256(&bytes);
         // A chunk that breaks off leaves it where it stood.
-        let id = depot.registry.start_upload(&at).await.unwrap().id;
+        let id = start(&depot).await;
         let broken = depot.registry.append_upload(&at, id, None, broken(&bytes[..size / 2])).await;
         assert!(matches!(broken, Err(RegistryError::BodyBroken(_))));
-        assert_eq!(depot.registry.upload_status(&at, id).await.unwrap().received, 0);
+        assert_eq!(stands_at(&depot, id).await, Some(0));
         let progress = depot.registry.append_upload(&at, id, None, body(&bytes)).await.unwrap();
         assert_eq!((progress.received, depot.uploads().await), (size as u64, 1));
         depot.registry.finish_upload(&at, id, &[digest], None, None).await.unwrap();
         assert_eq!((depot.uploads().await, depot.read(&at, &digest).await.unwrap()), (0, bytes));
     }
     // A write that fails after its effect: the row is there, and is found.
-    let id = depot.registry.start_upload(&at).await.unwrap().id;
+    let id = start(&depot).await;
     depot.meta_faults.fail(Site::Commit, 1, When::After, MetaError::Full);
     depot.registry.append_upload(&at, id, None, body(&content(3, 10))).await.unwrap_err();
-    let received = depot.registry.upload_status(&at, id).await.unwrap().received;
-    assert_eq!((received, depot.uploads().await), (10, 1));
+    assert_eq!((stands_at(&depot, id).await, depot.uploads().await), (Some(10), 1));
     depot.registry.cancel_upload(&at, id).await.unwrap();
+    // The same of a whole blob: it is there, and the repetition says so.
+    let id = start(&depot).await;
+    depot.meta_faults.fail(Site::Commit, 1, When::After, MetaError::Full);
+    let bytes = content(4, 10);
+    finish(&depot, id, &bytes).await.unwrap_err();
+    assert_eq!(finish(&depot, id, &bytes).await.unwrap(), Digest::sha256(&bytes));
     depot.assert_clean().await;
 }
 
 #[tokio::test]
-async fn an_upload_has_a_row_soon_and_before_the_registry_stops() {
-    let mut depot = Depot::with(|options| options.upload_delay = Duration::from_millis(5)).await;
+async fn a_try_whose_client_went_away_and_the_next_are_one() {
+    let depot = Depot::new().await;
     let at = depot.create("team/app").await;
-    let id = depot.registry.start_upload(&at).await.unwrap().id;
-    while depot.uploads().await == 0 {
+    depot.put(&at, b"the first makes the keys").await;
+    for (number, size) in [(1, 10), (2, 1000)] {
+        let (id, bytes) = (start(&depot).await, content(number, size));
+        let digest = finish_twice_at_once(&depot, id, &bytes).await;
+        assert_eq!(depot.read(&at, &digest).await.unwrap(), bytes);
+    }
+    depot.assert_clean().await;
+}
+
+/// Drops a finishing request while its transaction is queued, and finishes again before that has been committed.
+async fn finish_twice_at_once(depot: &Depot, id: UploadId, bytes: &[u8]) -> Digest {
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let (holds, holding) = std::sync::mpsc::channel::<()>();
+    let meta = depot.meta.clone();
+    let writer = tokio::spawn(async move {
+        meta.write(move |_| {
+            let _ = (holds.send(()), held.recv());
+            Ok::<_, MetaError>(())
+        })
+        .await
+    });
+    while holding.try_recv().is_err() {
         tokio::task::yield_now().await;
     }
-    depot.restart().await;
-    let (at, small) = (depot.at("team/app"), content(1, 100));
-    assert_eq!(depot.registry.upload_status(&at, id).await.unwrap().received, 0);
-    depot.registry.finish_upload(&at, id, &[Digest::sha256(&small)], None, Some(body(&small))).await.unwrap();
-
-    let mut depot = Depot::with(|options| options.upload_delay = Duration::from_secs(3600)).await;
-    let at = depot.create("team/app").await;
-    let id = depot.registry.start_upload(&at).await.unwrap().id;
-    assert_eq!(depot.uploads().await, 0);
-    depot.restart().await;
-    let at = depot.at("team/app");
-    assert_eq!(
-        (depot.uploads().await, depot.registry.upload_status(&at, id).await.unwrap().received),
-        (1, 0)
-    );
+    {
+        let mut first = Box::pin(finish(depot, id, bytes));
+        while depot.meta.queued() == 0 {
+            assert!(futures_util::poll!(first.as_mut()).is_pending());
+        }
+    }
+    let mut second = Box::pin(finish(depot, id, bytes));
+    assert!(futures_util::poll!(second.as_mut()).is_pending());
+    release.send(()).unwrap();
+    writer.await.unwrap().unwrap();
+    second.await.unwrap()
 }
 
 #[tokio::test]

@@ -22,6 +22,11 @@ impl Timestamp {
         self.0
     }
 
+    /// Whole seconds since the epoch, in 32 bits: from 1970 to 2106.
+    pub fn as_seconds(self) -> u32 {
+        u32::try_from(self.0.div_euclid(1_000_000).max(0)).unwrap_or(u32::MAX)
+    }
+
     /// Seconds since the epoch with milliseconds, the form of AWS JSON 1.1 answers.
     pub fn as_epoch_seconds(self) -> f64 {
         (self.0.div_euclid(1000)) as f64 / 1000.0

@@ -1,7 +1,8 @@
 //! What this process knows about uploads beyond their rows: who writes to which, and which it finished lately.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,8 +14,6 @@ use crate::RegistryError;
 
 /// Finished uploads that are remembered for clients that lost the answer.
 const REMEMBERED: u64 = 4096;
-/// Uploads without a row that are held at once. Further ones get theirs at once.
-const MOST_UNWRITTEN: usize = 4096;
 /// How long ample free space is believed.
 const PLENTY: Duration = Duration::from_secs(1);
 
@@ -26,18 +25,10 @@ pub(super) struct Finishing {
     pub(super) size: u64,
 }
 
-/// An upload that has begun and has no row yet.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Unwritten {
-    pub(super) repository_id: i64,
-    pub(super) expires_at: i64,
-    /// Somebody began to write its row, and it is not known whether that was done.
-    pub(super) tried: bool,
-}
-
 /// Uploads under way in this process.
 pub(crate) struct ActiveUploads {
-    unwritten: Mutex<HashMap<UploadId, Unwritten>>,
+    /// Tells ids of one second apart.
+    issued: AtomicU32,
     holders: Arc<Mutex<HashMap<UploadId, Arc<Holder>>>>,
     finishing: Cache<UploadId, Finishing>,
     plenty_until: Mutex<Option<Instant>>,
@@ -54,7 +45,8 @@ struct Holder {
 impl Default for ActiveUploads {
     fn default() -> Self {
         Self {
-            unwritten: Mutex::default(),
+            // Another process may have issued some in this second.
+            issued: AtomicU32::new(RandomState::new().hash_one(0) as u32),
             holders: Arc::default(),
             finishing: Cache::new(REMEMBERED),
             plenty_until: Mutex::default(),
@@ -121,31 +113,9 @@ impl ActiveUploads {
         Arc::clone(lock(&self.holders).entry(id).or_default())
     }
 
-    /// Notes an upload that has no row yet. Answers whether there was room for it.
-    pub(super) fn begin(&self, id: UploadId, upload: Unwritten) -> bool {
-        let mut unwritten = lock(&self.unwritten);
-        let room = unwritten.len() < MOST_UNWRITTEN;
-        if room {
-            unwritten.insert(id, upload);
-        }
-        room
-    }
-
-    /// What is known of an upload that has no row yet.
-    pub(super) fn unwritten(&self, id: UploadId) -> Option<Unwritten> {
-        lock(&self.unwritten).get(&id).copied()
-    }
-
-    /// Notes that the row of an upload is about to be written.
-    pub(super) fn note_tried(&self, id: UploadId) {
-        if let Some(upload) = lock(&self.unwritten).get_mut(&id) {
-            upload.tried = true;
-        }
-    }
-
-    /// Notes that an upload has its row, or has ended. Answers whether it had none before.
-    pub(super) fn forget_unwritten(&self, id: UploadId) -> bool {
-        lock(&self.unwritten).remove(&id).is_some()
+    /// A number for the next id.
+    pub(super) fn next_number(&self) -> u32 {
+        self.issued.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Notes what an upload is about to become.

@@ -82,7 +82,7 @@ impl Registry {
         }
         self.check_start(&repository, &found.row, chunk.map(|chunk| chunk.first))?;
         self.refuse_when_full().await?;
-        let mut session = Session::resume(self, repository, found, claim).await?;
+        let mut session = Session::resume(self, Arc::clone(&repository), found, claim).await?;
         let length = match body {
             Some(body) => session.receive(body, chunk.map(|chunk| chunk.length())).await?,
             None => 0,
@@ -91,7 +91,13 @@ impl Registry {
         if strict && session.progress_with(length).short_part {
             return Err(RegistryError::LayerPartTooSmall);
         }
-        self.complete(session, expected).await
+        match self.complete(session, expected).await {
+            // An earlier try was still being committed.
+            Err(RegistryError::UploadNotFound(text)) => {
+                self.finished_before(&repository, id, expected)?.ok_or(RegistryError::UploadNotFound(text))
+            }
+            outcome => outcome,
+        }
     }
 
     /// The answer to a finish whose first answer was lost: this process has tried to finish the upload with content of
@@ -216,11 +222,16 @@ impl Registry {
             .write(move |tx| {
                 let lost = || RegistryError::UploadNotFound(row.id.to_string());
                 hold_repository(tx, &repository)?;
-                if has_row && !uploads::take(tx, &row)? {
+                if !(if has_row { uploads::take(tx, &row)? } else { uploads::is_fresh(tx, row.id)? }) {
                     return Err(lost());
                 }
                 match blobs::keep(tx, &new)? {
-                    Kept::Linked { already, ours } => Ok((already, ours)),
+                    Kept::Linked { already, ours } => {
+                        if !has_row {
+                            uploads::remember_end(tx, row.id)?;
+                        }
+                        Ok((already, ours))
+                    }
                     Kept::Lost => Err(lost()),
                 }
             })

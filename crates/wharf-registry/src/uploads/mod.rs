@@ -12,19 +12,17 @@ mod mount;
 mod session;
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
+use wharf_store::meta::MetaError;
 use wharf_store::meta::uploads::{self, Progress, UploadRow};
 use wharf_store::object::ObjectId;
 use wharf_store::object::sealed::WriteError;
-use wharf_types::{ByteRange, RepositoryRef, UploadId};
+use wharf_types::{ByteRange, RepositoryRef, Timestamp, UploadId};
 
 pub(crate) use self::active::ActiveUploads;
-use self::active::Unwritten;
 pub use self::mount::MountOutcome;
 use self::session::Session;
 use crate::{Authorized, Registry, RegistryError, Repository};
@@ -33,8 +31,6 @@ use crate::{Authorized, Registry, RegistryError, Repository};
 pub(crate) const SMALL: usize = 64 * 1024;
 /// A part that is not the last must have this many bytes (ECR: 5 MiB).
 const SMALLEST_PART: u64 = 5 << 20;
-/// Longest pause between two attempts to write the row of an upload.
-const LONGEST_DELAY: Duration = Duration::from_secs(60);
 /// What `InitiateLayerUpload` answers as `partSize`.
 const PART_SIZE: u64 = 10 << 20;
 
@@ -68,8 +64,9 @@ pub struct UploadProgress {
 }
 
 impl Registry {
-    /// Begins an upload. It has no row before its first byte, or for a moment: most are finished by then, and cost one
-    /// transaction instead of two. Nothing has been promised yet.
+    /// Begins an upload. Nothing is written: the id itself says that it was issued, for this repository, and when. The
+    /// upload gets its rows with its first byte, or never, if its content is small and comes with the request that
+    /// finishes it.
     ///
     /// # Errors
     /// `RepositoryNotFound`; `StorageFull`; `Kms` when the repository's key may not be used.
@@ -77,69 +74,10 @@ impl Registry {
         let repository = self.repository(at).await?;
         self.refuse_when_full().await?;
         self.inner.keys.check_domain(&repository.domain)?;
-        let id = UploadId::random();
-        let expires_at = self.inner.clock.now().plus(self.inner.options.upload_lifetime).as_micros();
-        let upload = Unwritten { repository_id: repository.id, expires_at, tried: false };
-        if self.inner.uploads.begin(id, upload) && !self.inner.options.upload_delay.is_zero() {
-            self.record_later(repository, id);
-        } else {
-            let claim = self.inner.uploads.claim(id).await?;
-            let found = Found::unwritten(id, repository.id, expires_at);
-            Session::resume(self, repository, found, claim).await?.record().await?;
-        }
+        let (seconds, number) = (self.inner.clock.now().as_seconds(), self.inner.uploads.next_number());
+        let id = self.inner.keys.issue_upload_id(repository.id, seconds, number)?;
         self.inner.stats.uploads_started.fetch_add(1, Relaxed);
         Ok(Upload { id, received: 0, part_size: PART_SIZE })
-    }
-
-    /// Gives an upload its row if it is not over soon, and at shut-down.
-    fn record_later(&self, repository: Arc<Repository>, id: UploadId) {
-        let registry = self.clone();
-        self.inner.tasks.spawn(async move {
-            let mut delay = registry.inner.options.upload_delay;
-            loop {
-                let stopping = tokio::select! {
-                    () = tokio::time::sleep(delay) => false,
-                    () = registry.inner.stop.cancelled() => true,
-                };
-                match registry.record_unwritten(&repository, id).await {
-                    Ok(true) => return,
-                    Ok(false) => {}
-                    Err(error) => tracing::debug!(%error, upload.id = %id, "an upload has no row yet"),
-                }
-                if stopping {
-                    return;
-                }
-                delay = (delay * 2).min(LONGEST_DELAY);
-            }
-        });
-    }
-
-    /// Writes the row of an upload that has none. Answers whether there is nothing left to do.
-    async fn record_unwritten(
-        &self,
-        repository: &Arc<Repository>,
-        id: UploadId,
-    ) -> Result<bool, RegistryError> {
-        if self.inner.uploads.unwritten(id).is_none() {
-            return Ok(true);
-        }
-        let Some(claim) = self.inner.uploads.try_claim(id) else { return Ok(false) };
-        // A request that comes now waits.
-        claim.cleans_up();
-        let recorded = match self.find_upload(repository, id) {
-            Ok(found) if found.unwritten => {
-                Session::resume(self, Arc::clone(repository), found, claim).await?.record().await
-            }
-            found => found.map(drop),
-        };
-        match recorded {
-            // It has expired, or its repository is gone.
-            Err(RegistryError::UploadNotFound(_) | RegistryError::RepositoryNotFound(_)) => {
-                self.inner.uploads.forget_unwritten(id);
-                Ok(true)
-            }
-            recorded => recorded.map(|()| true),
-        }
     }
 
     /// Adds a chunk. Its bytes are durable when this returns.
@@ -225,18 +163,16 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         let repository = self.repository(at).await?;
         let _claim = self.inner.uploads.claim(id).await?;
-        if self.find_upload(&repository, id)?.unwritten {
-            self.inner.uploads.forget_unwritten(id);
-            return Ok(());
-        }
+        let fresh = self.find_upload(&repository, id)?.unwritten;
         let repository_id = repository.id;
-        let object = self
-            .inner
-            .meta
-            .write(move |tx| uploads::cancel(tx, repository_id, id))
-            .await
-            .map_err(RegistryError::from)?;
-        object.map(drop).ok_or_else(|| RegistryError::UploadNotFound(id.to_string()))
+        let ended = self.inner.meta.write(move |tx| match fresh && uploads::is_fresh(tx, id)? {
+            true => uploads::remember_end(tx, id).map(|()| true),
+            false => uploads::cancel(tx, repository_id, id).map(|object| object.is_some()),
+        });
+        match ended.await.map_err(RegistryError::from)? {
+            true => Ok(()),
+            false => Err(RegistryError::UploadNotFound(id.to_string())),
+        }
     }
 
     /// Refuses to take bytes when the store is below its watermark.
@@ -260,33 +196,26 @@ impl Registry {
         }
     }
 
-    /// The upload, unless it is another repository's or has expired.
+    /// The upload, unless it is another repository's, has expired, or is over.
     fn find_upload(&self, repository: &Repository, id: UploadId) -> Result<Found, RegistryError> {
-        let lost = || RegistryError::UploadNotFound(id.to_string());
         let now = self.inner.clock.now().as_micros();
-        let unwritten = self.inner.uploads.unwritten(id);
-        if let Some(upload) = unwritten
-            && (upload.repository_id != repository.id || upload.expires_at <= now)
-        {
-            return Err(lost());
-        }
-        let row = match unwritten {
-            Some(Unwritten { tried: false, .. }) => None,
-            _ => self
-                .inner
-                .meta
-                .read_now(|tx| uploads::find(tx, repository.id, id))
-                .map_err(RegistryError::from)?,
-        };
-        match (row, unwritten) {
-            (Some(row), _) => {
-                self.inner.uploads.forget_unwritten(id);
-                Some(Found { row, unwritten: false }).filter(|found| found.row.expires_at > now)
+        let issued = id.issued_at().filter(|seconds| self.inner.keys.has_issued(repository.id, *seconds, id));
+        let expires_at = issued.map(|seconds| {
+            Timestamp::from_micros(i64::from(seconds) * 1_000_000).plus(self.inner.options.upload_lifetime)
+        });
+        let found = self.inner.meta.read_now(|tx| {
+            if let Some(row) = uploads::find(tx, repository.id, id)? {
+                return Ok(Some(Found { row, unwritten: false }));
             }
-            (None, Some(upload)) => Some(Found::unwritten(id, repository.id, upload.expires_at)),
-            (None, None) => None,
-        }
-        .ok_or_else(lost)
+            Ok::<_, MetaError>(match expires_at {
+                Some(expires_at) if !uploads::is_over(tx, id)? => {
+                    Some(Found::unwritten(id, repository.id, expires_at.as_micros()))
+                }
+                _ => None,
+            })
+        });
+        let found = found.map_err(RegistryError::from)?.filter(|found| found.row.expires_at > now);
+        found.ok_or_else(|| RegistryError::UploadNotFound(id.to_string()))
     }
 
     fn check_start(

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use wharf_store::meta::MetaError;
-use wharf_store::meta::uploads::{self, NewUpload, Progress, UploadRow};
+use wharf_store::meta::uploads::{self, NewUpload, Progress, Start, UploadRow};
 use wharf_store::object::sealed::{SealedWriter, UploadState, WriteError};
 use wharf_store::object::{ObjectError, ObjectId, WriterState};
 use wharf_store::seal::ContentKeys;
@@ -114,14 +114,12 @@ impl Session {
             return Ok(());
         }
         let new = self.begin_writing();
-        // Relaxed: a session without bytes is no promise, and whatever follows in it is synced with it.
-        let started = self.registry.inner.meta.write_relaxed(move |tx| uploads::start(tx, &new)).await;
-        self.written(started.map_err(RegistryError::from)?)
+        let started = self.registry.inner.meta.write(move |tx| uploads::start(tx, &new)).await;
+        self.check_start(started.map_err(RegistryError::from)?)
     }
 
     /// What its rows will be. From here on they may be there.
     fn begin_writing(&mut self) -> NewUpload {
-        self.registry.inner.uploads.note_tried(self.row.id);
         self.unwritten = false;
         NewUpload {
             id: self.row.id,
@@ -134,12 +132,11 @@ impl Session {
         }
     }
 
-    /// The rows are there, or the repository is not.
-    fn written(&self, started: bool) -> Result<(), RegistryError> {
-        self.registry.inner.uploads.forget_unwritten(self.row.id);
-        match started {
-            true => Ok(()),
-            false => Err(RegistryError::RepositoryNotFound(self.repository.name.clone())),
+    fn check_start(&self, start: Start) -> Result<(), RegistryError> {
+        match start {
+            Start::Begun => Ok(()),
+            Start::NoRepository => Err(RegistryError::RepositoryNotFound(self.repository.name.clone())),
+            Start::NotFresh => Err(RegistryError::UploadNotFound(self.row.id.to_string())),
         }
     }
 
@@ -252,20 +249,18 @@ impl Session {
         let from = self.row.clone();
         self.recorded = true;
         let new = self.unwritten.then(|| self.begin_writing());
-        let is_new = new.is_some();
-        let (started, moved) = self
+        let (start, moved) = self
             .registry
             .inner
             .meta
-            .write(move |tx| match &new {
-                Some(new) if !uploads::start(tx, new)? => Ok::<_, MetaError>((false, false)),
-                _ => Ok((true, uploads::advance(tx, &from, &to, &state, expires_at)?)),
+            .write(move |tx| {
+                let start = new.as_ref().map_or(Ok(Start::Begun), |new| uploads::start(tx, new))?;
+                let moved = start == Start::Begun && uploads::advance(tx, &from, &to, &state, expires_at)?;
+                Ok::<_, MetaError>((start, moved))
             })
             .await
             .map_err(RegistryError::from)?;
-        if is_new {
-            self.written(started)?;
-        }
+        self.check_start(start)?;
         if !moved {
             return Err(RegistryError::UploadNotFound(self.row.id.to_string()));
         }
@@ -289,7 +284,6 @@ impl Session {
 
     /// The upload became a blob: there is nothing to clean up.
     pub(super) fn settle(mut self) {
-        self.registry.inner.uploads.forget_unwritten(self.row.id);
         self.dirt = Dirt::Clean;
         self.whole = false;
     }
@@ -298,7 +292,11 @@ impl Session {
     pub(super) async fn give_up(mut self) {
         self.dirt = Dirt::Clean;
         if self.unwritten {
-            self.registry.inner.uploads.forget_unwritten(self.row.id);
+            let id = self.row.id;
+            let ended = self.registry.inner.meta.write(move |tx| uploads::remember_end(tx, id)).await;
+            if let Err(error) = ended {
+                tracing::debug!(%error, upload.id = %id, "a failed upload may be tried again");
+            }
             return;
         }
         let cleanup = Cleanup::of(&mut self, true);

@@ -66,6 +66,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 3, sql: include_str!("migrations/sqlite/0003_lifecycle.sql") },
     Migration { version: 4, sql: include_str!("migrations/sqlite/0004_clustered.sql") },
     Migration { version: 5, sql: include_str!("migrations/sqlite/0005_archive.sql") },
+    Migration { version: 6, sql: include_str!("migrations/sqlite/0006_ended_uploads.sql") },
 ];
 
 /// A handle on the metadata. Clones share one database; the last one to go ends the writer.
@@ -126,33 +127,7 @@ impl Meta {
         T: Send + 'static,
         E: From<MetaError> + Send + 'static,
     {
-        self.queue_write(false, work).await
-    }
-
-    /// As `write`, but answered when it is committed and not yet synced: a crash of the process loses nothing, a power
-    /// cut may lose it, though never what a later `write` rests on, because the log is synced as a whole. For what no
-    /// client has been promised, such as a session without bytes.
-    pub async fn write_relaxed<T, E>(
-        &self,
-        work: impl FnMut(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, E>
-    where
-        T: Send + 'static,
-        E: From<MetaError> + Send + 'static,
-    {
-        self.queue_write(true, work).await
-    }
-
-    async fn queue_write<T, E>(
-        &self,
-        relaxed: bool,
-        work: impl FnMut(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, E>
-    where
-        T: Send + 'static,
-        E: From<MetaError> + Send + 'static,
-    {
-        let (job, answer) = Write::new(work, relaxed);
+        let (job, answer) = Write::new(work);
         if self.inner.queue.send(Message::Run(job)).await.is_err() {
             return Err(MetaError::Closed.into());
         }

@@ -587,53 +587,6 @@ async fn migrations_run_once_in_order_and_a_newer_database_is_refused() {
     assert_eq!(count(&meta, half).unwrap(), 0, "a failed migration leaves nothing");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn relaxed_writes_keep_their_place_among_the_others() {
-    let fixture = open();
-    let held = fixture.hold().await;
-    let relaxed = |id: i64| {
-        let meta = fixture.meta.clone();
-        tokio::spawn(async move { meta.write_relaxed(move |tx| insert(tx, id)).await })
-    };
-    // Queued in this order behind the one that is held: relaxed ones commit by themselves, then the others.
-    let mut waiting = Vec::new();
-    for id in 1..=6 {
-        waiting.push(match id % 3 {
-            0 => {
-                let meta = fixture.meta.clone();
-                tokio::spawn(async move { meta.write(move |tx| insert(tx, id)).await })
-            }
-            _ => relaxed(id),
-        });
-        while fixture.meta.queued() < usize::try_from(id).unwrap() {
-            tokio::task::yield_now().await;
-        }
-    }
-    held.release_behind(6).await.unwrap();
-    for write in waiting {
-        write.await.unwrap().unwrap();
-    }
-    assert_eq!(fixture.ids(), vec![1, 2, 3, 4, 5, 6]);
-}
-
-/// What SQLite will do at the commit of the transaction that asks: 1 = NORMAL, no sync; 2 = FULL, one sync.
-fn sync_level(tx: &mut Tx<'_>) -> Result<i64, MetaError> {
-    tx.query_one("PRAGMA synchronous", &[], |row| row.get(0))
-}
-
-#[tokio::test]
-async fn only_relaxed_writes_go_without_a_sync_whatever_came_before() {
-    let meta = open().meta;
-    for _ in 0..2 {
-        assert_eq!(meta.write(sync_level).await.unwrap(), 2);
-        assert_eq!(meta.write_relaxed(sync_level).await.unwrap(), 1);
-        assert_eq!(meta.write_relaxed(sync_level).await.unwrap(), 1);
-    }
-    let refused = meta.write_relaxed(|_| Err::<(), _>(MetaError::Missing)).await;
-    assert!(matches!(refused, Err(MetaError::Missing)));
-    assert_eq!(meta.write(sync_level).await.unwrap(), 2, "a failed relaxed write leaves nothing behind");
-}
-
 #[tokio::test]
 async fn the_real_schema_opens_twice() {
     let directory = tempfile::tempdir().unwrap();

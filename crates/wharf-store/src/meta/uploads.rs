@@ -1,5 +1,8 @@
 //! Upload sessions. A row moves forward by compare-and-set on (generation, received), so of two writers, in one
 //! process or in two, one wins.
+//!
+//! A session whose id says when it was [issued](UploadId::issued) needs no row before its first byte. So that it does
+//! not begin again when it is over, its id stays until it is too old for that.
 
 use wharf_types::UploadId;
 
@@ -60,10 +63,24 @@ pub struct UploadRow {
     pub expires_at: i64,
 }
 
-/// Records an upload and its object before the first byte. Answers whether the repository is there.
-pub fn start(tx: &mut Tx<'_>, new: &NewUpload) -> Result<bool, MetaError> {
+/// What became of an upload that should begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// It has its rows.
+    Begun,
+    /// The repository is gone.
+    NoRepository,
+    /// The upload had begun before, or is over.
+    NotFresh,
+}
+
+/// Records an upload and its object before the first byte.
+pub fn start(tx: &mut Tx<'_>, new: &NewUpload) -> Result<Start, MetaError> {
     if !repositories::hold(tx, new.repository_id)? {
-        return Ok(false);
+        return Ok(Start::NoRepository);
+    }
+    if !is_fresh(tx, new.id)? {
+        return Ok(Start::NotFresh);
     }
     objects::insert_writing(tx, new.object, new.domain_id, new.keys.as_deref(), new.now, new.expires_at)?;
     tx.execute(
@@ -72,7 +89,56 @@ pub fn start(tx: &mut Tx<'_>, new: &NewUpload) -> Result<bool, MetaError> {
          VALUES ($1, $2, $3, 0, 0, 0, 0, FALSE, $4, $5)",
         &[&new.id.to_string(), &new.repository_id, &new.object.to_string(), &new.now, &new.expires_at],
     )?;
-    Ok(true)
+    Ok(Start::Begun)
+}
+
+/// Whether an upload has no row and is not over. One with a random id is known to its maker only.
+pub fn is_fresh(tx: &mut Tx<'_>, id: UploadId) -> Result<bool, MetaError> {
+    if id.issued_at().is_none() {
+        return Ok(true);
+    }
+    tx.query_one(
+        "SELECT NOT (EXISTS (SELECT 1 FROM uploads WHERE id = $1)
+                     OR EXISTS (SELECT 1 FROM ended_uploads WHERE id = $1))",
+        &[&id.to_string()],
+        |row| row.get(0),
+    )
+}
+
+/// Whether an upload without a row was cancelled or finished.
+pub fn is_over(tx: &mut Tx<'_>, id: UploadId) -> Result<bool, MetaError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM ended_uploads WHERE id = $1)";
+    tx.query_one(sql, &[&id.to_string()], |row| row.get(0))
+}
+
+/// Notes that an upload is over. One with a random id cannot begin again without a row.
+pub fn remember_end(tx: &mut Tx<'_>, id: UploadId) -> Result<(), MetaError> {
+    if id.issued_at().is_some() {
+        let sql = "INSERT INTO ended_uploads (id) VALUES ($1) ON CONFLICT (id) DO NOTHING";
+        tx.execute(sql, &[&id.to_string()])?;
+    }
+    Ok(())
+}
+
+/// Whether any upload that is over was issued before `seconds` after the epoch.
+pub fn ended_before(tx: &mut Tx<'_>, seconds: u32) -> Result<bool, MetaError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM ended_uploads WHERE id < $1)";
+    tx.query_one(sql, &[&earliest(seconds)], |row| row.get(0))
+}
+
+/// Forgets up to `limit` uploads that are over and were issued before `seconds` after the epoch, so that their ids can
+/// begin nothing any more. Answers how many.
+pub fn forget_ended(tx: &mut Tx<'_>, seconds: u32, limit: usize) -> Result<u64, MetaError> {
+    tx.execute(
+        "DELETE FROM ended_uploads
+         WHERE id IN (SELECT id FROM ended_uploads WHERE id < $1 ORDER BY id LIMIT $2)",
+        &[&earliest(seconds), &limit],
+    )
+}
+
+/// What no id that was issued then comes before.
+fn earliest(seconds: u32) -> String {
+    UploadId::issued(seconds, 0, |_| [0; 8]).to_string()
 }
 
 /// Finds an upload of a repository.
@@ -150,6 +216,9 @@ pub fn take(tx: &mut Tx<'_>, from: &UploadRow) -> Result<bool, MetaError> {
         "DELETE FROM uploads WHERE id = $1 AND repository_id = $2 AND generation = $3 AND received = $4",
         &[&from.id.to_string(), &from.repository_id, &from.generation, &from.progress.received],
     )?;
+    if removed == 1 {
+        remember_end(tx, from.id)?;
+    }
     Ok(removed == 1)
 }
 
@@ -162,6 +231,7 @@ pub fn cancel(tx: &mut Tx<'_>, repository_id: i64, id: UploadId) -> Result<Optio
     )?;
     if let Some(object) = object {
         objects::discard(tx, object)?;
+        remember_end(tx, id)?;
     }
     Ok(object)
 }

@@ -28,8 +28,6 @@ pub(super) enum Message {
 
 /// A write transaction on its way.
 pub(super) trait Job: Send {
-    /// Whether it may be answered before the sync.
-    fn is_relaxed(&self) -> bool;
     /// Runs the work, perhaps not for the first time; true if its changes are to be kept.
     fn run(&mut self, tx: &mut Tx<'_>) -> bool;
     /// Answers with what the work returned, or with the failure of the batch.
@@ -38,15 +36,14 @@ pub(super) trait Job: Send {
 
 pub(super) struct Write<F, T, E> {
     work: F,
-    relaxed: bool,
     outcome: Option<Result<T, E>>,
     reply: oneshot::Sender<Result<T, E>>,
 }
 
 impl<F, T, E> Write<F, T, E> {
-    pub fn new(work: F, relaxed: bool) -> (Box<Self>, oneshot::Receiver<Result<T, E>>) {
+    pub fn new(work: F) -> (Box<Self>, oneshot::Receiver<Result<T, E>>) {
         let (reply, answer) = oneshot::channel();
-        (Box::new(Write { work, relaxed, outcome: None, reply }), answer)
+        (Box::new(Write { work, outcome: None, reply }), answer)
     }
 }
 
@@ -56,10 +53,6 @@ where
     T: Send,
     E: From<MetaError> + Send,
 {
-    fn is_relaxed(&self) -> bool {
-        self.relaxed
-    }
-
     fn run(&mut self, tx: &mut Tx<'_>) -> bool {
         self.outcome = None;
         self.outcome.insert((self.work)(tx)).is_ok()
@@ -87,8 +80,6 @@ pub(super) struct Writer {
     page_bytes: u64,
     /// What was taken from the queue and has its turn after this batch.
     next: Option<Message>,
-    /// Whether commits sync now.
-    syncing: bool,
     /// Frames in the log at the last checkpoint that could not finish.
     tried_at: u64,
     copier: Copier,
@@ -126,7 +117,6 @@ impl Writer {
             counters,
             page_bytes,
             next: None,
-            syncing: true,
             tried_at: 0,
             copier,
             copying: Copying::Idle,
@@ -157,12 +147,8 @@ impl Writer {
         self.next.take().or_else(|| self.queue.blocking_recv())
     }
 
-    /// Runs `first` and what waits behind it in one commit, and answers. A batch that begins with a relaxed job takes
-    /// only such jobs and does not sync; others take both.
+    /// Runs `first` and what waits behind it in one commit, and answers.
     fn serve(&mut self, first: Box<dyn Job>) -> Result<(), Lost> {
-        if let Err(error) = self.sync_commits(!first.is_relaxed()) {
-            return self.answer(vec![first], Err(error));
-        }
         let mut jobs = vec![first];
         let result = self.batch(&mut jobs, true);
         if jobs.len() > 1 && matches!(result, Err(MetaError::Constraint { .. })) {
@@ -239,27 +225,11 @@ impl Writer {
         }
     }
 
-    /// In the write-ahead log a commit's sync makes all commits before it durable, those without a sync too. The
-    /// setting cannot be changed inside a transaction.
-    fn sync_commits(&mut self, syncing: bool) -> Result<(), MetaError> {
-        if self.syncing != syncing {
-            let level = if syncing { "FULL" } else { "NORMAL" };
-            self.undo()?;
-            self.conn.pragma_update(None, "synchronous", level)?;
-            self.syncing = syncing;
-        }
-        Ok(())
-    }
-
     fn next_queued(&mut self) -> Option<Box<dyn Job>> {
         match self.queue.try_recv().ok()? {
             // Its turn comes after this batch.
             copied @ Message::Copied(_) => {
                 self.next = Some(copied);
-                None
-            }
-            Message::Run(job) if !self.syncing && !job.is_relaxed() => {
-                self.next = Some(Message::Run(job));
                 None
             }
             Message::Run(job) => Some(job),
