@@ -17,6 +17,7 @@ pub mod proxy;
 pub mod server;
 mod sts;
 pub mod throttle;
+mod wharf_api;
 
 pub use body::Body;
 pub use config::HttpConfig;

@@ -27,6 +27,8 @@ pub enum Face {
     Kms,
     /// IAM's and STS's query APIs.
     Query,
+    /// wharf's own JSON API.
+    Wharf,
     /// Signed downloads, health and metrics.
     Other,
 }
@@ -39,6 +41,7 @@ impl Face {
             Self::Ecr => "ecr",
             Self::Kms => "kms",
             Self::Query => "query",
+            Self::Wharf => "wharf",
             Self::Other => "other",
         }
     }

@@ -62,6 +62,11 @@ fn every_ecr_action_exists_and_every_callable_action_has_its_operation() {
         let expected = if operation.name == "ListImageReferrers" { "ecr:BatchGetImage" } else { &own };
         assert_eq!(operation.actions[0], expected);
     }
+    for operation in service("wharf").operations {
+        assert_eq!(operation.actions, [format!("wharf:{}", operation.name)]);
+        assert!(wharf_iam::actions::find(operation.actions[0]).is_some(), "{}", operation.name);
+    }
+    assert_eq!(service("wharf").operations.len(), wharf_iam::actions::WHARF.len());
     for action in wharf_iam::actions::ECR.iter().filter(|action| action.callable) {
         let name = action.name.strip_prefix("ecr:").unwrap();
         assert!(ecr.find(name).is_some(), "{name} has no operation");

@@ -1,4 +1,4 @@
-//! Every IAM action of ECR and ECR Public, with its access level and the kind of resource it is checked on.
+//! Every IAM action of ECR, ECR Public and wharf itself, with its access level and the kind of resource it is checked on.
 //!
 //! The faces register their operations against this table; a test there finds an action that is not in it.
 
@@ -46,7 +46,11 @@ pub struct Action {
 
 /// The action of this name, prefix included; case matters.
 pub fn find(name: &str) -> Option<&'static Action> {
-    let table = if name.starts_with("ecr-public:") { ECR_PUBLIC } else { ECR };
+    let table = match name.split_once(':')?.0 {
+        "ecr-public" => ECR_PUBLIC,
+        "wharf" => WHARF,
+        _ => ECR,
+    };
     table.binary_search_by_key(&name, |action| action.name).ok().map(|index| &table[index])
 }
 
@@ -153,13 +157,17 @@ pub const ECR_PUBLIC: &[Action] = &[
     action("ecr-public:UploadLayerPart", Write, Repository),
 ];
 
+/// The actions of wharf's own API, sorted by name.
+pub const WHARF: &[Action] =
+    &[action("wharf:ListImagesInUse", List, Registry), action("wharf:ReportImagesInUse", Write, Registry)];
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn tables_are_sorted_and_every_action_is_found() {
-        for table in [ECR, ECR_PUBLIC] {
+        for table in [ECR, ECR_PUBLIC, WHARF] {
             assert!(table.is_sorted_by(|one, next| one.name < next.name));
             for action in table {
                 assert_eq!(find(action.name), Some(action));

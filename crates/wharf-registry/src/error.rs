@@ -88,6 +88,10 @@ pub enum RegistryError {
     /// `405 UNSUPPORTED` of the OCI face; the JSON API reports the failure `ImageReferencedByManifestList` instead.
     #[error("Requested image referenced by manifest list: [{}]", joined(.0))]
     ReferencedByManifestList(Vec<Digest>),
+    /// `403 DENIED` of the OCI face; the JSON API reports the failure `ImageInaccessible` instead, the nearest word it
+    /// has.
+    #[error("The image is in use and stays, by in_use.protect: it or a relative is run by {}", .0.join(", "))]
+    ImageInUse(Vec<String>),
     /// A manifest's bytes are refused: `MANIFEST_INVALID` / `InvalidParameterException`.
     #[error("{0}")]
     Manifest(#[from] ManifestError),
@@ -314,7 +318,7 @@ pub enum ImageFailureCode {
     ImageReferencedByManifestList,
     /// The key does not answer.
     KmsError,
-    /// Archived.
+    /// Archived; on deletion: in use.
     ImageInaccessible,
 }
 

@@ -53,7 +53,7 @@ pub use identities::{
     NewRole, OidcChange, OidcProvider, OidcProviderRef, PolicyFilter, PolicyRef, PolicyUsage, PolicyVersion,
     Principal, PrincipalKind, PrincipalRef, Role, UserKey,
 };
-pub use images::{Deleted, PutImage, PutOutcome, StoredManifest};
+pub use images::{Deleted, DeletedReference, ForcedDeletion, PutImage, PutOutcome, StoredManifest};
 pub use key_ring::RotateReport;
 pub use kms::{KeyAlias, KmsKey, NewKey};
 pub use lifecycle::{

@@ -13,6 +13,7 @@ use wharf_store::meta::lifecycle::{self, PolicyRow};
 use wharf_store::meta::{Tx, jobs};
 use wharf_types::{RepositoryRef, Timestamp};
 
+pub(crate) use self::in_use::holders_with_relatives;
 pub use self::in_use::{ImageInUse, InUseReport};
 pub use self::plan::{LifecycleExplanation, PlannedAction, PlannedImage};
 pub use self::preview::{LifecyclePreview, PreviewFilter, PreviewImage, PreviewStatus};

@@ -41,6 +41,8 @@ pub struct Options {
     pub lifecycle_grammar: Grammar,
     /// How often lifecycle policies are carried out (ECR promises 24 h).
     pub lifecycle_interval: Duration,
+    /// Whether clients may delete no image that is reported to be in use.
+    pub protect_in_use: bool,
     /// Free space in bytes below which pushes are refused; 0 = off.
     pub low_watermark: u64,
     /// Sizes.
@@ -116,6 +118,7 @@ impl Options {
             archive_min_days: 90,
             lifecycle_grammar: Grammar::Ecr,
             lifecycle_interval: HOUR,
+            protect_in_use: false,
             low_watermark: 0,
             limits: Limits::default(),
             quotas: Quotas::default(),

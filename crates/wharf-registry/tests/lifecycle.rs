@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use house::{House, index_of};
 use wharf_registry::{
-    Authorized, ImageFilter, ImageId, InUseReport, LifecycleReport, PageRequest, PlannedAction,
-    PreviewFilter, PreviewStatus, RegistryError, TagStatus,
+    Authorized, ImageFailureCode, ImageFilter, ImageId, InUseReport, LifecycleReport, PageRequest,
+    PlannedAction, PreviewFilter, PreviewStatus, RegistryError, TagStatus,
 };
 use wharf_store::meta::events;
-use wharf_types::{Digest, Mutability, RepositoryRef};
+use wharf_types::{Digest, Mutability, Reference, RepositoryRef};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -337,6 +337,87 @@ async fn what_is_in_use_stays_with_its_relatives_and_the_preview_says_so() {
     assert_eq!(run(&house, &at).await.expired, 1, "the index; its child the next time");
     assert_eq!(run(&house, &at).await.expired, 1);
     assert_eq!(images(&house, &at).await, [newest]);
+}
+
+#[tokio::test]
+async fn where_configured_clients_delete_nothing_in_use_until_the_report_is_over() {
+    let house = House::with(|options| options.protect_in_use = true).await;
+    let at = house.create("team/app", Mutability::Mutable).await;
+    let child = house.push(&at, "child", None).await;
+    let index = house.put(&at, index_of(&[child]), Some("multi")).await.unwrap().digest;
+    let signature = house.image(&at, "signature", Some(index)).await;
+    let signature = house.put(&at, signature, None).await.unwrap().digest;
+    let free = house.push(&at, "free", Some("free")).await;
+    for holder in ["blue", "green"] {
+        let report = InUseReport { holder: holder.into(), digests: vec![child], lifetime: DAY };
+        house.registry.report_in_use(&house.here(), report).await.unwrap();
+    }
+
+    let by_digest = |digest: &Digest| ImageId { digest: Some(digest.to_string()), tag: None };
+    let by_tag = |tag: &str| ImageId { digest: None, tag: Some(tag.into()) };
+    let ids = [by_digest(&signature), by_digest(&index), by_tag("multi"), by_digest(&free)];
+    let (deleted, failures) = house.registry.delete_images(&at, &ids).await.unwrap();
+    assert_eq!(deleted.iter().map(|image| image.digest).collect::<Vec<_>>(), [free]);
+    assert_eq!(failures.len(), 3);
+    for failure in &failures {
+        assert_eq!(failure.code, ImageFailureCode::ImageInaccessible);
+        let text = "The image is in use and stays, by in_use.protect: it or a relative is run by blue, green";
+        assert_eq!(failure.reason, text);
+    }
+    let refused = house.registry.delete_reference(&at, &Reference::Digest(index)).await.unwrap_err();
+    assert!(matches!(&refused, RegistryError::ImageInUse(holders) if holders == &["blue", "green"]));
+    // A tag alone may go: the image stays.
+    house.registry.delete_reference(&at, &Reference::Tag("multi".parse().unwrap())).await.unwrap();
+    assert_eq!(images(&house, &at).await, sorted(&[child, index, signature]));
+
+    house.clock.advance(DAY);
+    let (deleted, failures) =
+        house.registry.delete_images(&at, &[by_digest(&index), by_digest(&signature)]).await.unwrap();
+    assert_eq!((deleted.len(), failures.len()), (2, 0));
+    assert_eq!(images(&house, &at).await, [child]);
+}
+
+#[tokio::test]
+async fn the_operator_overrides_the_protection_and_that_is_written_down() {
+    let house = House::with(|options| options.protect_in_use = true).await;
+    let at = house.create("team/app", Mutability::Mutable).await;
+    let running = house.push(&at, "running", Some("v1")).await;
+    let report = InUseReport { holder: "blue".into(), digests: vec![running], lifetime: DAY };
+    house.registry.report_in_use_as_operator(at.target().registry.account, report).await.unwrap();
+    let tag = Reference::Tag("v1".parse().unwrap());
+    let refused = house.registry.delete_as_operator(at.target(), &tag, false).await.unwrap_err();
+    assert!(matches!(refused, RegistryError::ImageInUse(_)), "{refused}");
+    assert!(house.meta.read(|tx| events::page(tx, 0, 100)).await.unwrap().is_empty());
+
+    let done = house.registry.delete_as_operator(at.target(), &tag, true).await.unwrap();
+    assert_eq!((done.deleted.len(), done.in_use_by.as_slice()), (1, &["blue".to_owned()][..]));
+    assert!(images(&house, &at).await.is_empty());
+    let noted = house.meta.read(|tx| events::page(tx, 0, 100)).await.unwrap();
+    let details: Vec<serde_json::Value> =
+        noted.iter().map(|event| serde_json::from_str(&event.detail).unwrap()).collect();
+    assert_eq!(
+        details,
+        [serde_json::json!({
+            "action-type": "DELETE", "result": "SUCCESS", "repository-name": "team/app",
+            "image-digest": running.to_string(), "image-tag": "v1", "deleted-by": "operator", "forced": true,
+            "in-use-by": ["blue"],
+        })]
+    );
+    let gone = house.registry.delete_as_operator(at.target(), &tag, true).await.unwrap_err();
+    assert!(matches!(gone, RegistryError::ManifestUnknown), "{gone}");
+    let restored = house.registry.undelete(at.target(), Some(&running), None).await.unwrap();
+    assert_eq!(restored.restored, [running], "it went into the trash");
+}
+
+#[tokio::test]
+async fn unless_configured_images_in_use_are_deleted_as_ecr_does_it() {
+    let house = House::new().await;
+    let at = house.create("team/app", Mutability::Mutable).await;
+    let running = house.push(&at, "running", Some("v1")).await;
+    let report = InUseReport { holder: "blue".into(), digests: vec![running], lifetime: DAY };
+    house.registry.report_in_use(&house.here(), report).await.unwrap();
+    house.registry.delete_reference(&at, &Reference::Digest(running)).await.unwrap();
+    assert!(images(&house, &at).await.is_empty());
 }
 
 #[tokio::test]

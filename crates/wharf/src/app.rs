@@ -114,6 +114,7 @@ fn options(settings: &Settings, directory: &Path) -> anyhow::Result<Options> {
     options.archive_min_days = settings.lifecycle_archive_min_days;
     options.upload_lifetime = settings.limits.upload_lifetime;
     options.lifecycle_interval = settings.lifecycle_interval;
+    options.protect_in_use = settings.protect_in_use;
     options.lifecycle_grammar = match settings.lifecycle_extensions {
         true => LifecycleGrammar::Extended,
         false => LifecycleGrammar::Ecr,

@@ -241,6 +241,7 @@ fn ecr_error(error: &RegistryError) -> WireError {
         E::InvalidParameter { .. }
         | E::Unsupported(_)
         | E::ReferencedByManifestList(_)
+        | E::ImageInUse(_)
         | E::NotFound(_)
         | E::AlreadyExists(_) => "InvalidParameterException",
         E::InvalidTagParameter(_) => "InvalidTagParameterException",

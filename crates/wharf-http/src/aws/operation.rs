@@ -13,7 +13,7 @@ use wharf_types::{RegistryRef, RepositoryRef};
 
 use super::{AwsError, AwsRequest, Input, Vocabulary};
 use crate::metrics::Face;
-use crate::{ecr, iam, kms, sts};
+use crate::{ecr, iam, kms, sts, wharf_api};
 
 /// Bytes of an ordinary operation's body.
 const BODY_LIMIT: usize = 1 << 20;
@@ -211,8 +211,15 @@ static SECRETS_MANAGER: Service = Service {
     complete: false,
 };
 
-static SERVICES: [&Service; 6] =
-    [&ecr::SERVICE, &iam::SERVICE, &sts::SERVICE, &kms::SERVICE, &ECR_PUBLIC, &SECRETS_MANAGER];
+static SERVICES: [&Service; 7] = [
+    &ecr::SERVICE,
+    &iam::SERVICE,
+    &sts::SERVICE,
+    &kms::SERVICE,
+    &wharf_api::SERVICE,
+    &ECR_PUBLIC,
+    &SECRETS_MANAGER,
+];
 
 /// Every service with its table.
 pub fn tables() -> &'static [&'static Service] {

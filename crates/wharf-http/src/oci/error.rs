@@ -158,7 +158,7 @@ impl From<RegistryError> for OciError {
             }
             E::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID"),
             E::InvalidParameter { member, .. } => parameter(member),
-            E::AccessDenied(_) | E::LimitExceeded(_) => (StatusCode::FORBIDDEN, "DENIED"),
+            E::AccessDenied(_) | E::LimitExceeded(_) | E::ImageInUse(_) => (StatusCode::FORBIDDEN, "DENIED"),
             E::Kms { code, message } => {
                 let message = format!("KmsException: {message} ({code})");
                 return Self::new(StatusCode::FORBIDDEN, "DENIED", message);

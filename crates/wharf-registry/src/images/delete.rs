@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
 use wharf_store::meta::tombstones::{self, DeletedManifest};
-use wharf_store::meta::{Tx, archive, blobs, manifests, missing, repositories, tags};
+use wharf_store::meta::{Tx, archive, blobs, events, manifests, missing, repositories, tags};
 use wharf_types::{Digest, Reference, RepositoryRef, Tag};
 
 use super::{Asked, Deleted, asked, failure, mismatch, not_found};
@@ -30,11 +31,41 @@ pub(crate) enum Fate {
     Mismatch,
     /// An index that exists names it.
     Held(Vec<Digest>),
+    /// These run it or what it belongs to.
+    InUse(Vec<String>),
+}
+
+/// What to do about an image that somebody runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InUse {
+    /// Delete it: the caller has looked, is told to, or does not care.
+    Ignored,
+    /// Leave it.
+    Stays,
+}
+
+/// What the operator deleted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct ForcedDeletion {
+    /// One entry per tag, or one without a tag.
+    pub deleted: Vec<DeletedReference>,
+    /// Who was reported to run it.
+    pub in_use_by: Vec<String>,
+}
+
+/// An image that is gone, or a tag.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct DeletedReference {
+    /// The image.
+    pub digest: String,
+    /// The tag it had.
+    pub tag: Option<String>,
 }
 
 impl Registry {
     /// `BatchDeleteImage`. By tag: the tag goes, and the image with its last tag. By digest: the image and all its
-    /// tags. An image that an index names stays. One transaction: all that can go, goes together.
+    /// tags. An image that an index names stays, and where [`Options::protect_in_use`](crate::Options) says so one that
+    /// somebody runs. One transaction: all that can go, goes together.
     pub async fn delete_images(
         &self,
         at: &Authorized<RepositoryRef>,
@@ -49,10 +80,10 @@ impl Registry {
                 Err(failed) => failures.push(failed),
             }
         }
-        let registry = self.clone();
+        let (registry, in_use) = (self.clone(), self.in_use_rule());
         let (deleted, failed) = uninterrupted(async move {
             let work = repository.clone();
-            let done = registry.inner.meta.write(move |tx| delete_batch(tx, &work, &wanted)).await;
+            let done = registry.inner.meta.write(move |tx| delete_batch(tx, &work, &wanted, in_use)).await;
             registry.inner.images.lists.forget(repository.id);
             if let Ok((deleted, _)) = &done {
                 registry.forget_images(&repository, deleted);
@@ -68,7 +99,7 @@ impl Registry {
     /// specification says; in the `ecr` dialect the image goes with its last tag.
     ///
     /// # Errors
-    /// `ManifestUnknown`, `ReferencedByManifestList`.
+    /// `ManifestUnknown`, `ReferencedByManifestList`, `ImageInUse`.
     pub async fn delete_reference(
         &self,
         at: &Authorized<RepositoryRef>,
@@ -77,6 +108,7 @@ impl Registry {
         let (registry, repository) = (self.clone(), self.repository(at).await?);
         let reference = reference.clone();
         let keep_untagged = self.inner.options.dialect == Dialect::Spec;
+        let in_use = self.in_use_rule();
         let fate = uninterrupted(async move {
             let work = repository.clone();
             let fate = registry
@@ -85,9 +117,9 @@ impl Registry {
                 .write(move |tx| {
                     hold_repository(tx, &work)?;
                     match &reference {
-                        Reference::Digest(digest) => delete_digest(tx, &work, *digest),
+                        Reference::Digest(digest) => delete_digest(tx, &work, *digest, in_use),
                         Reference::Tag(tag) if keep_untagged => untag(tx, &work, tag),
-                        Reference::Tag(tag) => delete_tag(tx, &work, tag),
+                        Reference::Tag(tag) => delete_tag(tx, &work, tag, in_use),
                     }
                 })
                 .await;
@@ -98,11 +130,47 @@ impl Registry {
             fate
         })
         .await?;
-        match fate {
-            Fate::Removed(_) => Ok(()),
-            Fate::Held(parents) => Err(RegistryError::ReferencedByManifestList(parents)),
-            Fate::Absent | Fate::Mismatch => Err(RegistryError::ManifestUnknown),
-        }
+        fate.removed().map(|_| ())
+    }
+
+    /// The operator's own delete, whom no policy concerns: by digest the image and its tags, by tag the tag, and the
+    /// image with its last one. With `force` also what somebody runs. Each leaves an event, with those who run it.
+    ///
+    /// # Errors
+    /// `RepositoryNotFound`, `ManifestUnknown`, `ReferencedByManifestList`; without `force` `ImageInUse`, where
+    /// [`Options::protect_in_use`](crate::Options) says so.
+    pub async fn delete_as_operator(
+        &self,
+        repository: &RepositoryRef,
+        reference: &Reference,
+        force: bool,
+    ) -> Result<ForcedDeletion, RegistryError> {
+        let Some(repository) = self.find_repository(repository).await? else {
+            return Err(RegistryError::RepositoryNotFound(repository.clone()));
+        };
+        let (registry, reference) = (self.clone(), reference.clone());
+        let in_use = if force { InUse::Ignored } else { self.in_use_rule() };
+        let (deleted, in_use_by) = uninterrupted(async move {
+            let work = repository.clone();
+            let done =
+                registry.inner.meta.write(move |tx| delete_noted(tx, &work, &reference, in_use, force)).await;
+            registry.inner.images.lists.forget(repository.id);
+            if let Ok((deleted, _)) = &done {
+                registry.forget_images(&repository, deleted);
+            }
+            done
+        })
+        .await?;
+        let shown = |image: ImageRef| DeletedReference {
+            digest: image.digest.to_string(),
+            tag: image.tag.map(|tag| tag.to_string()),
+        };
+        Ok(ForcedDeletion { deleted: deleted.into_iter().map(shown).collect(), in_use_by })
+    }
+
+    /// What becomes of an image in use that a client deletes.
+    fn in_use_rule(&self) -> InUse {
+        if self.inner.options.protect_in_use { InUse::Stays } else { InUse::Ignored }
     }
 
     /// Forgets images that are gone.
@@ -134,6 +202,55 @@ impl Registry {
     }
 }
 
+impl Fate {
+    /// What was removed, or why nothing was.
+    fn removed(self) -> Result<Deleted, RegistryError> {
+        match self {
+            Self::Removed(deleted) => Ok(deleted),
+            Self::Held(parents) => Err(RegistryError::ReferencedByManifestList(parents)),
+            Self::InUse(holders) => Err(RegistryError::ImageInUse(holders)),
+            Self::Absent | Self::Mismatch => Err(RegistryError::ManifestUnknown),
+        }
+    }
+}
+
+/// Deletes as the operator does, and notes it; answers also who runs the image.
+fn delete_noted(
+    tx: &mut Tx<'_>,
+    repository: &Repository,
+    reference: &Reference,
+    in_use: InUse,
+    force: bool,
+) -> Result<(Deleted, Vec<String>), RegistryError> {
+    hold_repository(tx, repository)?;
+    let digest = match reference {
+        Reference::Digest(digest) => Some(digest.to_string()),
+        Reference::Tag(tag) => tags::find(tx, repository.id, tag.as_str())?,
+    };
+    let Some(digest) = digest else { return Err(RegistryError::ManifestUnknown) };
+    let holders: Vec<String> =
+        lifecycle::holders_with_relatives(tx, repository, &digest)?.into_iter().collect();
+    let fate = match reference {
+        Reference::Digest(digest) => delete_digest(tx, repository, *digest, in_use)?,
+        Reference::Tag(tag) => delete_tag(tx, repository, tag, in_use)?,
+    };
+    let deleted = fate.removed()?;
+    let registry = &repository.name.registry;
+    for image in &deleted {
+        let mut detail = json!({
+            "action-type": "DELETE", "result": "SUCCESS", "repository-name": repository.name.name.to_string(),
+            "image-digest": image.digest.to_string(), "deleted-by": "operator", "forced": force,
+            "in-use-by": holders,
+        });
+        if let Some(tag) = &image.tag {
+            detail["image-tag"] = json!(tag.as_str());
+        }
+        let (account, region) = (registry.account.as_str(), registry.region.as_str());
+        events::insert(tx, account, region, "ECR Image Action", &detail.to_string())?;
+    }
+    Ok((deleted, holders))
+}
+
 /// One step of dropping one deleted repository; answers which, or `None` when there is none.
 fn drop_some(tx: &mut Tx<'_>) -> Result<Option<i64>, RegistryError> {
     let Some(row) = repositories::deleted(tx, 1)?.pop() else { return Ok(None) };
@@ -162,6 +279,7 @@ fn delete_batch(
     tx: &mut Tx<'_>,
     repository: &Arc<Repository>,
     wanted: &[(ImageId, Asked)],
+    in_use: InUse,
 ) -> Result<(Deleted, Vec<ImageFailure>), RegistryError> {
     hold_repository(tx, repository)?;
     let (mut deleted, mut failures) = (Vec::new(), Vec::new());
@@ -174,14 +292,18 @@ fn delete_batch(
         for entry in left {
             let (id, asked) = entry;
             let fate = match asked {
-                Asked::Digest(digest) => delete_digest(tx, repository, *digest)?,
-                Asked::Tag(tag) => delete_tag(tx, repository, tag)?,
-                Asked::Both(digest, tag) => delete_both(tx, repository, *digest, tag)?,
+                Asked::Digest(digest) => delete_digest(tx, repository, *digest, in_use)?,
+                Asked::Tag(tag) => delete_tag(tx, repository, tag, in_use)?,
+                Asked::Both(digest, tag) => delete_both(tx, repository, *digest, tag, in_use)?,
             };
             match fate {
                 Fate::Removed(images) => deleted.extend(images),
                 Fate::Absent => failures.push(not_found(id)),
                 Fate::Mismatch => failures.push(mismatch(id)),
+                Fate::InUse(holders) => {
+                    let reason = RegistryError::ImageInUse(holders).to_string();
+                    failures.push(failure(id, ImageFailureCode::ImageInaccessible, reason));
+                }
                 Fate::Held(parents) => {
                     let reason = RegistryError::ReferencedByManifestList(parents).to_string();
                     reasons.push(failure(id, ImageFailureCode::ImageReferencedByManifestList, reason));
@@ -202,6 +324,7 @@ pub(crate) fn delete_digest(
     tx: &mut Tx<'_>,
     repository: &Repository,
     digest: Digest,
+    in_use: InUse,
 ) -> Result<Fate, RegistryError> {
     let text = digest.to_string();
     if !manifests::exists(tx, repository.id, &text)? {
@@ -210,6 +333,12 @@ pub(crate) fn delete_digest(
     let parents = manifests::parents(tx, repository.id, &text)?;
     if !parents.is_empty() {
         return Ok(Fate::Held(parents.iter().map(|text| stored("digest", text)).collect::<Result<_, _>>()?));
+    }
+    if in_use == InUse::Stays {
+        let holders = lifecycle::holders_with_relatives(tx, repository, &text)?;
+        if !holders.is_empty() {
+            return Ok(Fate::InUse(holders.into_iter().collect()));
+        }
     }
     let names = remove_image(tx, repository, &text)?;
     if names.is_empty() {
@@ -223,10 +352,15 @@ pub(crate) fn delete_digest(
 }
 
 /// Removes a tag, and the image with its last one.
-fn delete_tag(tx: &mut Tx<'_>, repository: &Repository, tag: &Tag) -> Result<Fate, RegistryError> {
+fn delete_tag(
+    tx: &mut Tx<'_>,
+    repository: &Repository,
+    tag: &Tag,
+    in_use: InUse,
+) -> Result<Fate, RegistryError> {
     let Some(text) = tags::find(tx, repository.id, tag.as_str())? else { return Ok(Fate::Absent) };
     if tags::count_of(tx, repository.id, &text)? == 1 {
-        return delete_digest(tx, repository, stored("digest", &text)?);
+        return delete_digest(tx, repository, stored("digest", &text)?, in_use);
     }
     untag(tx, repository, tag)
 }
@@ -243,9 +377,10 @@ fn delete_both(
     repository: &Repository,
     digest: Digest,
     tag: &Tag,
+    in_use: InUse,
 ) -> Result<Fate, RegistryError> {
     match tags::find(tx, repository.id, tag.as_str())? {
-        Some(current) if current == digest.to_string() => delete_tag(tx, repository, tag),
+        Some(current) if current == digest.to_string() => delete_tag(tx, repository, tag, in_use),
         Some(_) => Ok(Fate::Mismatch),
         None if manifests::exists(tx, repository.id, &digest.to_string())? => Ok(Fate::Mismatch),
         None => Ok(Fate::Absent),

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use wharf_types::{Digest, MediaType, Tag};
 
-pub(crate) use self::delete::{Fate, delete_digest, untag};
+pub use self::delete::{DeletedReference, ForcedDeletion};
+pub(crate) use self::delete::{Fate, InUse, delete_digest, untag};
 pub use self::put::{PutImage, PutOutcome};
 use crate::cache::CoherentCache;
 use crate::lists::ListCache;

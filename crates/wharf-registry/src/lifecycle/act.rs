@@ -4,11 +4,12 @@
 use serde_json::{Value, json};
 use wharf_lifecycle::{Action, Outcome};
 use wharf_store::meta::lifecycle;
-use wharf_store::meta::{Tx, archive, events, in_use, manifests};
+use wharf_store::meta::{Tx, archive, events, manifests};
 use wharf_types::{Digest, Tag};
 
+use super::in_use::holders_with_relatives;
 use super::plan::Standing;
-use crate::images::{Fate, delete_digest, untag};
+use crate::images::{Fate, InUse, delete_digest, untag};
 use crate::repositories::stored;
 use crate::storage_class;
 use crate::{ImageRef, RegistryError, Repository};
@@ -59,28 +60,19 @@ pub(super) fn act(
     Ok(done)
 }
 
-/// Whether an image, an index that names it, or its subject runs.
+/// Whether an image or one of its relatives runs.
 fn is_in_use(tx: &mut Tx<'_>, repository: &Repository, digest: &str) -> Result<bool, RegistryError> {
-    let (account, now) = (repository.name.registry.account, tx.now_micros());
-    let mut relatives = manifests::parents(tx, repository.id, digest)?;
-    relatives.extend(lifecycle::find_image(tx, repository.id, digest)?.and_then(|row| row.subject));
-    relatives.push(digest.to_owned());
-    for relative in relatives {
-        if !in_use::holders(tx, account.as_str(), &relative, now)?.is_empty() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    Ok(!holders_with_relatives(tx, repository, digest)?.is_empty())
 }
 
 fn expire(tx: &mut Tx<'_>, repository: &Repository, digest: &str) -> Result<Done, RegistryError> {
-    match delete_digest(tx, repository, stored("digest", digest)?)? {
+    match delete_digest(tx, repository, stored("digest", digest)?, InUse::Ignored)? {
         Fate::Removed(images) => {
             let referrers = expire_referrers(tx, repository, digest)?;
             Ok(Done::Expired { images, referrers })
         }
         Fate::Held(_) => Ok(Done::Held),
-        Fate::Absent | Fate::Mismatch => Ok(Done::Changed),
+        Fate::Absent | Fate::Mismatch | Fate::InUse(_) => Ok(Done::Changed),
     }
 }
 
@@ -96,7 +88,9 @@ pub(super) fn expire_referrers(
         if is_in_use(tx, repository, &referrer)? {
             continue;
         }
-        if let Fate::Removed(images) = delete_digest(tx, repository, stored("digest", &referrer)?)? {
+        if let Fate::Removed(images) =
+            delete_digest(tx, repository, stored("digest", &referrer)?, InUse::Ignored)?
+        {
             gone.extend(images);
             left.extend(lifecycle::referrers(tx, repository.id, &referrer)?);
         }

@@ -1,16 +1,15 @@
 //! Images that are reported to be running. A report counts until it expires; a later one of the same holder renews it.
 
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
-use wharf_store::meta::{MetaError, Tx, in_use};
-use wharf_types::{Digest, RegistryRef, Timestamp};
+use wharf_store::meta::{MetaError, Tx, in_use, lifecycle, manifests};
+use wharf_types::{AccountId, Digest, RegistryRef, Timestamp};
 
-use crate::{Authorized, Registry, RegistryError};
+use crate::{Authorized, Registry, RegistryError, Repository};
 
 /// Reports that one transaction writes.
 const BATCH: usize = 500;
-/// Longest time that a report counts.
-const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Most characters of a holder's name.
 const HOLDER: usize = 256;
 
@@ -23,6 +22,11 @@ pub struct InUseReport {
     pub digests: Vec<Digest>,
     /// For how long the report counts (at most 30 days).
     pub lifetime: Duration,
+}
+
+impl InUseReport {
+    /// Longest time that a report counts.
+    pub const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 }
 
 /// An image that is reported to be running.
@@ -44,10 +48,22 @@ impl Registry {
         of: &Authorized<RegistryRef>,
         report: InUseReport,
     ) -> Result<Timestamp, RegistryError> {
-        if report.lifetime.is_zero() || report.lifetime > LONGEST {
+        self.report_in_use_as_operator(of.account, report).await
+    }
+
+    /// [`Registry::report_in_use`] for the operator of the machine, whom no policy concerns.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn report_in_use_as_operator(
+        &self,
+        account: AccountId,
+        report: InUseReport,
+    ) -> Result<Timestamp, RegistryError> {
+        if report.lifetime.is_zero() || report.lifetime > InUseReport::LONGEST {
             let text = format!(
                 "a report of images in use counts for 1 second to {} days",
-                LONGEST.as_secs() / 86_400
+                InUseReport::LONGEST.as_secs() / 86_400
             );
             return Err(RegistryError::Validation(text));
         }
@@ -58,7 +74,7 @@ impl Registry {
         }
         let expires_at = self.inner.clock.now().plus(report.lifetime);
         for batch in report.digests.chunks(BATCH) {
-            let (account, holder) = (of.account.to_string(), report.holder.clone());
+            let (account, holder) = (account.to_string(), report.holder.clone());
             let digests: Vec<String> = batch.iter().map(Digest::to_string).collect();
             let write = move |tx: &mut Tx<'_>| {
                 let put =
@@ -78,7 +94,18 @@ impl Registry {
         &self,
         of: &Authorized<RegistryRef>,
     ) -> Result<Vec<ImageInUse>, RegistryError> {
-        let (account, now) = (of.account.to_string(), self.inner.clock.now().as_micros());
+        self.images_in_use_as_operator(of.account).await
+    }
+
+    /// [`Registry::images_in_use`] for the operator of the machine.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn images_in_use_as_operator(
+        &self,
+        account: AccountId,
+    ) -> Result<Vec<ImageInUse>, RegistryError> {
+        let (account, now) = (account.to_string(), self.inner.clock.now().as_micros());
         let read = move |tx: &mut Tx<'_>| {
             let mut digests = in_use::digests(tx, &account, now)?;
             digests.sort_unstable();
@@ -92,4 +119,33 @@ impl Registry {
         };
         self.inner.meta.read(read).await.map_err(|error: MetaError| RegistryError::from(error))
     }
+}
+
+/// Who runs an image or what it belongs to, in order of name: itself, the indexes that name it, its subject, and what
+/// those indexes name. The same relatives as in a plan (`plan::in_use_with_relatives`), found from the other end.
+pub(crate) fn holders_with_relatives(
+    tx: &mut Tx<'_>,
+    repository: &Repository,
+    digest: &str,
+) -> Result<BTreeSet<String>, RegistryError> {
+    let (account, now) = (repository.name.registry.account, tx.now_micros());
+    let mut holders = BTreeSet::new();
+    if !in_use::any(tx, account.as_str(), now)? {
+        return Ok(holders);
+    }
+    let mut above = HashSet::from([digest.to_owned()]);
+    let mut left = vec![digest.to_owned()];
+    while let Some(digest) = left.pop() {
+        let mut next = manifests::parents(tx, repository.id, &digest)?;
+        next.extend(lifecycle::find_image(tx, repository.id, &digest)?.and_then(|row| row.subject));
+        left.extend(next.into_iter().filter(|relative| above.insert(relative.clone())));
+    }
+    let mut left: Vec<String> = above.iter().cloned().collect();
+    let mut reached = above;
+    while let Some(digest) = left.pop() {
+        holders.extend(in_use::holders(tx, account.as_str(), &digest, now)?);
+        let children = manifests::children(tx, repository.id, &digest)?;
+        left.extend(children.into_iter().filter(|child| reached.insert(child.clone())));
+    }
+    Ok(holders)
 }

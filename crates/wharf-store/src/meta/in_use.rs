@@ -40,6 +40,16 @@ pub fn holders(tx: &mut Tx<'_>, account: &str, digest: &str, now: i64) -> Result
     )
 }
 
+/// Whether anybody runs any image of an account now.
+pub fn any(tx: &mut Tx<'_>, account: &str, now: i64) -> Result<bool, MetaError> {
+    let one: Option<i64> = tx.query_opt(
+        "SELECT 1 FROM images_in_use WHERE account = $1 AND expires_at > $2 LIMIT 1",
+        &[&account, &now],
+        |row| row.get(0),
+    )?;
+    Ok(one.is_some())
+}
+
 /// Forgets some reports that are over; answers how many.
 pub fn drop_expired(tx: &mut Tx<'_>, now: i64, limit: usize) -> Result<u64, MetaError> {
     let mut dropped = 0;

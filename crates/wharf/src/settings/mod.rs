@@ -179,6 +179,8 @@ pub struct Settings {
     pub lifecycle_interval: Duration,
     /// Whether lifecycle policies may say what ECR's cannot.
     pub lifecycle_extensions: bool,
+    /// Whether clients may delete no image that is reported to be in use.
+    pub protect_in_use: bool,
 }
 
 /// Reads all layers: the named file (or `wharf.toml` if it is there), this process's environment, the flags.
@@ -243,6 +245,7 @@ impl Settings {
             gc_interval: Some(value(layers, "gc.interval")?).filter(|interval| *interval != Duration::ZERO),
             lifecycle_interval: at_least_a_millisecond(layers, "lifecycle.interval")?,
             lifecycle_extensions: value(layers, "lifecycle.extensions")?,
+            protect_in_use: value(layers, "in_use.protect")?,
         };
         check_words(layers)?;
         settings.check_tls()?;

@@ -246,6 +246,12 @@ pub const SETTINGS: &[Setting] = &[
         "90",
         "Fewest days that a lifecycle policy may leave an image in the archive",
     ),
+    setting(
+        "in_use.protect",
+        Kind::Bool,
+        "false",
+        "Let clients delete no image that is reported to be in use",
+    ),
 ];
 
 #[cfg(test)]
