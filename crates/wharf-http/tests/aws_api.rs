@@ -732,3 +732,48 @@ async fn health_metrics_and_audit() {
     assert_eq!(records[1]["requestID"], id);
     assert!(!text.contains(&root.secret));
 }
+
+#[tokio::test]
+async fn images_in_use_are_reported_listed_and_where_configured_kept() {
+    let wharf = Wharf::start_configured(|options| options.protect_in_use = true, |_| {}).await;
+    wharf.root.ecr("CreateRepository", json!({"repositoryName": "team/api"})).await.ok();
+    let digest = Digest::sha256(push_image(&wharf, "team/api", "v1", b"layer").await.as_bytes()).to_string();
+    assert_eq!(wharf.root.wharf("ListImagesInUse", json!({})).await.ok(), json!({"images": []}));
+    let report = json!({"holder": "node-1", "imageDigests": [digest], "lifetimeSeconds": 600});
+    let answer = wharf.root.wharf("ReportImagesInUse", report.clone()).await.ok();
+    assert_eq!(answer["holder"], "node-1");
+    let ahead = answer["expiresAt"].as_f64().unwrap() - Timestamp::now().as_micros() as f64 / 1e6;
+    assert!((500.0..=600.5).contains(&ahead), "{ahead}");
+    let listed = wharf.root.wharf("ListImagesInUse", json!({})).await.ok();
+    assert_eq!(listed, json!({"images": [{"imageDigest": digest, "holders": ["node-1"]}]}));
+    let others = wharf.other.wharf("ListImagesInUse", json!({})).await.ok();
+    assert_eq!(others, json!({"images": []}), "each account has its own");
+
+    let delete = json!({"repositoryName": "team/api", "imageIds": [{"imageTag": "v1"}]});
+    let kept = wharf.root.ecr("BatchDeleteImage", delete).await.ok();
+    assert_eq!(kept["imageIds"], json!([]));
+    assert_eq!(kept["failures"][0]["failureCode"], "ImageInaccessible");
+    let reason = kept["failures"][0]["failureReason"].as_str().unwrap();
+    assert!(reason.ends_with("run by node-1"), "{reason}");
+
+    for (member, bad) in [
+        ("holder", json!("")),
+        ("holder", json!("a\nb")),
+        ("imageDigests", json!([])),
+        ("imageDigests", json!(["sha256:1"])),
+        ("lifetimeSeconds", json!(0)),
+        ("lifetimeSeconds", json!(31 * 86_400)),
+        ("lifetimeSeconds", Value::Null),
+    ] {
+        let mut spoiled = report.clone();
+        spoiled[member] = bad;
+        let (code, text) = wharf.root.wharf("ReportImagesInUse", spoiled).await.error();
+        assert_eq!(code, "ValidationException");
+        assert!(text.contains(member), "{text}");
+    }
+    let unknown = wharf.root.wharf("FormatDisk", json!({})).await;
+    assert_eq!(unknown.code(), "UnknownOperationException");
+    let wrong_scope = wharf.root.json("ecr", "Wharf_V20261101", "ListImagesInUse", b"{}").await;
+    assert_ne!(wrong_scope.status, 200, "the signature is for another service");
+    wharf.stop().await;
+}

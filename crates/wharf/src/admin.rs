@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
-use wharf_registry::Ask;
-use wharf_types::{AccountId, Reference, Region, RepositoryName};
+use wharf_registry::{Ask, InUseReport};
+use wharf_types::{AccountId, Digest, Reference, Region, RepositoryName};
 
 /// What can be asked. On the wire `{"command":"account-create","id":"…"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +87,35 @@ pub enum AdminRequest {
         repository: Text<RepositoryName>,
         /// The policy's text; the repository's own if not given.
         policy: Option<String>,
+    },
+    /// Notes which images run.
+    InUseReport {
+        /// Owner of the registry; the default account if not given.
+        account: Option<Text<AccountId>>,
+        /// Who runs them.
+        holder: String,
+        /// Which.
+        digests: Vec<Text<Digest>>,
+        /// For how long that counts, in milliseconds.
+        lifetime_ms: u64,
+    },
+    /// Lists the images that are reported to run.
+    InUseList {
+        /// Owner of the registry; the default account if not given.
+        account: Option<Text<AccountId>>,
+    },
+    /// Deletes an image or a tag.
+    ImageDelete {
+        /// Owner; the default account if not given.
+        account: Option<Text<AccountId>>,
+        /// Region; the default one if not given.
+        region: Option<Text<Region>>,
+        /// Where it is.
+        repository: Text<RepositoryName>,
+        /// Which.
+        image: Text<Reference>,
+        /// Whether also if somebody runs it.
+        force: bool,
     },
     /// Re-wraps every data key under new keys.
     KeyRingRotate,
@@ -264,6 +293,26 @@ pub trait AdminOps: Send + Sync + 'static {
         repository: RepositoryName,
         policy: Option<String>,
     ) -> impl Future<Output = Result<Value, AdminError>> + Send;
+    /// Notes which images run; a JSON object with the time until when that counts.
+    fn report_in_use(
+        &self,
+        account: Option<AccountId>,
+        report: InUseReport,
+    ) -> impl Future<Output = Result<Value, AdminError>> + Send;
+    /// Lists what is reported to run: a JSON list of objects.
+    fn list_in_use(
+        &self,
+        account: Option<AccountId>,
+    ) -> impl Future<Output = Result<Value, AdminError>> + Send;
+    /// Deletes an image or a tag; a JSON object of what went, and of who ran it.
+    fn delete_image(
+        &self,
+        account: Option<AccountId>,
+        region: Option<Region>,
+        repository: RepositoryName,
+        image: Reference,
+        force: bool,
+    ) -> impl Future<Output = Result<Value, AdminError>> + Send;
     /// Re-wraps data keys; a JSON object of counts.
     fn rotate_key_ring(&self, progress: Progress) -> impl Future<Output = Result<Value, AdminError>> + Send;
     /// Decides a request that nobody makes; a JSON object of the decision and what led to it.
@@ -305,6 +354,16 @@ pub async fn run<O: AdminOps>(
         }
         AdminRequest::LifecycleExplain { account, region, repository, policy } => {
             ops.explain_lifecycle(Text::take(account), Text::take(region), repository.0, policy).await
+        }
+        AdminRequest::InUseReport { account, holder, digests, lifetime_ms } => {
+            let digests = digests.into_iter().map(|digest| digest.0).collect();
+            let report = InUseReport { holder, digests, lifetime: Duration::from_millis(lifetime_ms) };
+            ops.report_in_use(Text::take(account), report).await
+        }
+        AdminRequest::InUseList { account } => ops.list_in_use(Text::take(account)).await,
+        AdminRequest::ImageDelete { account, region, repository, image, force } => {
+            let (account, region) = (Text::take(account), Text::take(region));
+            ops.delete_image(account, region, repository.0, image.0, force).await
         }
         AdminRequest::KeyRingRotate => ops.rotate_key_ring(progress).await,
         AdminRequest::Explain { principal, action, resource, context } => {

@@ -8,6 +8,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Su
 use wharf_types::{AccountId, Reference, Region, RepositoryName};
 
 use crate::client::arguments::ClientAction;
+use crate::in_use::InUseAction;
 use crate::settings::{Kind, SETTINGS, Setting, Value};
 
 /// Amazon ECR that you run yourself: the ECR API for AWS clients, OCI Distribution for container clients.
@@ -90,6 +91,12 @@ Examples:
     /// Carry lifecycle policies out, or see what they would do
     #[command(subcommand)]
     Lifecycle(LifecycleAction),
+    /// Tell the registry which images run, or see what it was told
+    #[command(subcommand)]
+    InUse(InUseAction),
+    /// Manage images
+    #[command(subcommand)]
+    Image(ImageAction),
     /// Manage the keys that stored data is encrypted with
     #[command(subcommand)]
     KeyRing(KeyRingAction),
@@ -294,6 +301,34 @@ Nothing changes. `kept by` is the strongest rule that is about the image: it shi
         /// File of a policy to try [default: the repository's own]
         #[arg(long, value_name = "FILE")]
         policy: Option<PathBuf>,
+        /// Which registry.
+        #[command(flatten)]
+        registry: RegistryArgs,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// `wharf image …`
+#[derive(Debug, Subcommand)]
+pub enum ImageAction {
+    /// Delete an image, or a tag and with the last one the image
+    #[command(after_help = "\
+Examples:
+  wharf image delete --repository team/app sha256:4c0d…
+  wharf image delete --repository team/app --force v1        # also if it is reported to be in use
+
+What goes, goes into the trash (see wharf undelete), and leaves an event that names who ran it.")]
+    Delete {
+        /// Where it is
+        #[arg(long)]
+        repository: RepositoryName,
+        /// Also if somebody runs it
+        #[arg(long)]
+        force: bool,
+        /// The image, by its digest or a tag
+        image: Reference,
         /// Which registry.
         #[command(flatten)]
         registry: RegistryArgs,

@@ -7,6 +7,7 @@ mod client;
 mod command;
 mod control;
 mod explain;
+mod in_use;
 mod lifecycle;
 mod logging;
 mod ops;
@@ -26,8 +27,8 @@ use serde_json::Value;
 
 use admin::{AdminRequest, Text};
 use cli::{
-    AccountAction, Action, Cli, KeyAction, KeyRingAction, Output, Place, PolicyAction, Sigv4Action,
-    TokenAction,
+    AccountAction, Action, Cli, ImageAction, KeyAction, KeyRingAction, Output, Place, PolicyAction,
+    Sigv4Action, TokenAction,
 };
 use client::Environment;
 use client::arguments::{ClientAction, DockerCredential};
@@ -121,6 +122,12 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Action::Policy(PolicyAction::Test { cases, output }) => return policy::test(&cases, output.json),
         Action::Client(action) => return run_client(action, &place),
+        Action::InUse(action) => {
+            let layers = read_settings(&place, &[])?;
+            let settings = Settings::from_layers(&layers)?;
+            logging::install(settings.log_format, "warn")?;
+            return runtime()?.block_on(in_use::run(action, &settings));
+        }
         Action::Operations => return say(&wharf_http::aws::operations_markdown()),
         Action::Dialect => return say(&app::dialect_markdown()),
         Action::Version => return say(concat!("wharf ", env!("CARGO_PKG_VERSION"))),
@@ -199,12 +206,23 @@ fn request(action: Action) -> anyhow::Result<(AdminRequest, bool)> {
             (request, json)
         }
         Action::Lifecycle(action) => lifecycle::request(action)?,
+        Action::Image(ImageAction::Delete { repository, force, image, registry, output }) => {
+            let request = AdminRequest::ImageDelete {
+                account: registry.account.map(Text),
+                region: registry.region.map(Text),
+                repository: Text(repository),
+                image: Text(image),
+                force,
+            };
+            (request, output.json)
+        }
         Action::KeyRing(KeyRingAction::Rotate(Output { json })) => (AdminRequest::KeyRingRotate, json),
         Action::Serve(_)
         | Action::Config { .. }
         | Action::Sigv4(_)
         | Action::Policy(_)
         | Action::Client(_)
+        | Action::InUse(_)
         | Action::Operations
         | Action::Dialect
         | Action::Version => anyhow::bail!("not a command for the data directory's owner"),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use wharf_registry::{Ask, NewAccessKey, Registry, RegistryError};
+use wharf_registry::{Ask, InUseReport, NewAccessKey, Registry, RegistryError};
 use wharf_types::{AccountId, Reference, Region, RepositoryName, RepositoryRef};
 
 use crate::admin::{AdminError, AdminOps, Progress, RootCredentials, Text};
@@ -162,6 +162,36 @@ impl AdminOps for RegistryOps {
         let repository = RepositoryRef::private(self.account(account), self.region(region), repository);
         let plan = self.0.explain_lifecycle(&repository, policy.as_deref()).await?;
         serde_json::to_value(plan).map_err(AdminError::new)
+    }
+
+    async fn report_in_use(
+        &self,
+        account: Option<AccountId>,
+        report: InUseReport,
+    ) -> Result<Value, AdminError> {
+        let expires_at = self.0.report_in_use_as_operator(self.account(account), report).await?;
+        Ok(json!({ "expires_at": expires_at.to_rfc3339() }))
+    }
+
+    async fn list_in_use(&self, account: Option<AccountId>) -> Result<Value, AdminError> {
+        let images = self.0.images_in_use_as_operator(self.account(account)).await?;
+        serde_json::to_value(images).map_err(AdminError::new)
+    }
+
+    async fn delete_image(
+        &self,
+        account: Option<AccountId>,
+        region: Option<Region>,
+        repository: RepositoryName,
+        image: Reference,
+        force: bool,
+    ) -> Result<Value, AdminError> {
+        let repository = RepositoryRef::private(self.account(account), self.region(region), repository);
+        let done = self.0.delete_as_operator(&repository, &image, force).await?;
+        if !done.in_use_by.is_empty() {
+            tracing::warn!(repository = %repository.name, %image, holders = ?done.in_use_by, "deleted an image in use");
+        }
+        serde_json::to_value(done).map_err(AdminError::new)
     }
 
     async fn rotate_key_ring(&self, progress: Progress) -> Result<Value, AdminError> {

@@ -60,12 +60,20 @@ impl Wharf {
     }
 
     pub async fn start_with(configure: impl FnOnce(&mut HttpConfig)) -> Self {
+        Self::start_configured(|_| {}, configure).await
+    }
+
+    pub async fn start_configured(
+        decide: impl FnOnce(&mut Options),
+        configure: impl FnOnce(&mut HttpConfig),
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let meta =
             Meta::open_sqlite(&directory.path().join("metadata.sqlite"), SqliteOptions::default()).unwrap();
         let objects = DiskObjects::open_dir(directory.path().join("objects")).unwrap();
         let root_key = RootKey::from_key(&DataKey::generate().unwrap());
-        let options = Options::new(ACCOUNT.parse().unwrap(), REGION.parse().unwrap());
+        let mut options = Options::new(ACCOUNT.parse().unwrap(), REGION.parse().unwrap());
+        decide(&mut options);
         let registry =
             Registry::open(options, Clock::System, meta, Arc::new(objects), root_key).await.unwrap();
         let root = registry.ensure_default_account().await.unwrap().unwrap();
@@ -111,6 +119,11 @@ impl Client {
     /// Calls a KMS operation.
     pub async fn kms(&self, operation: &str, input: Value) -> Reply {
         self.json("kms", "TrentService", operation, input.to_string().as_bytes()).await
+    }
+
+    /// Calls an operation of wharf's own API.
+    pub async fn wharf(&self, operation: &str, input: Value) -> Reply {
+        self.json("wharf", "Wharf_V20261101", operation, input.to_string().as_bytes()).await
     }
 
     /// Calls an operation of a JSON service.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-use wharf_registry::Ask;
+use wharf_registry::{Ask, InUseReport};
 use wharf_types::{AccountId, Reference, Region, RepositoryName};
 
 use super::{Connection, serve};
@@ -89,6 +89,26 @@ impl AdminOps for Pretend {
         refused()
     }
     fn explain(&self, _: Ask) -> impl Future<Output = Result<Value, AdminError>> + Send {
+        refused()
+    }
+    fn report_in_use(
+        &self,
+        _: Option<AccountId>,
+        _: InUseReport,
+    ) -> impl Future<Output = Result<Value, AdminError>> + Send {
+        refused()
+    }
+    fn list_in_use(&self, _: Option<AccountId>) -> impl Future<Output = Result<Value, AdminError>> + Send {
+        refused()
+    }
+    fn delete_image(
+        &self,
+        _: Option<AccountId>,
+        _: Option<Region>,
+        _: RepositoryName,
+        _: Reference,
+        _: bool,
+    ) -> impl Future<Output = Result<Value, AdminError>> + Send {
         refused()
     }
     fn rotate_key_ring(&self, _: Progress) -> impl Future<Output = Result<Value, AdminError>> + Send {

@@ -4,6 +4,7 @@
 mod certificates;
 mod client;
 mod commands;
+mod in_use;
 mod server;
 mod serving;
 mod settings;

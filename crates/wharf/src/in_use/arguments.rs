@@ -1,0 +1,80 @@
+//! What `wharf in-use` is told.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgGroup, Args, Subcommand};
+use wharf_types::AccountId;
+
+use crate::cli::Output;
+use crate::settings::Value;
+
+/// `wharf in-use …`
+#[derive(Debug, Subcommand)]
+pub enum InUseAction {
+    /// Report which images run, so that lifecycle policies keep them
+    #[command(after_help = "\
+Examples:
+  docker ps -q | xargs docker inspect -f '{{index .Config.Image}}' | wharf in-use report --holder laptop --stdin
+  wharf in-use report --holder node-1 --containerd --every 5m   # an agent, until SIGTERM
+
+A report counts for its lifetime; one that is not renewed is forgotten. In-use images are kept by their digests, together
+with the indexes that name them and with their signatures. See docs/lifecycle.md.")]
+    Report(Box<Report>),
+    /// List the images that are reported to run
+    List(List),
+}
+
+/// `wharf in-use report`
+#[derive(Clone, Debug, Args)]
+#[command(group = ArgGroup::new("source").required(true).multiple(true).args(["stdin", "containerd"]))]
+pub struct Report {
+    /// Who runs them: a node, a cluster
+    #[arg(long, value_name = "NAME")]
+    pub holder: String,
+    /// How long the report counts
+    #[arg(long, value_name = "TIME", default_value = "15m", value_parser = <Duration as Value>::parse)]
+    pub lifetime: Duration,
+    /// Report again and again, until SIGTERM; must be shorter than the lifetime
+    #[arg(long, value_name = "TIME", conflicts_with = "stdin", value_parser = <Duration as Value>::parse)]
+    pub every: Option<Duration>,
+    /// Read image references from standard input, one per line: …@sha256:… or a bare digest; others are ignored
+    #[arg(long)]
+    pub stdin: bool,
+    /// Ask containerd on its socket which images its running containers have
+    #[arg(
+        long,
+        value_name = "SOCKET",
+        num_args = 0..=1,
+        default_missing_value = "/run/containerd/containerd.sock"
+    )]
+    pub containerd: Option<PathBuf>,
+    /// Namespace of containerd
+    #[arg(long, value_name = "NAME", default_value = "k8s.io", requires = "containerd")]
+    pub namespace: String,
+    /// Whom to tell.
+    #[command(flatten)]
+    pub registry: Registry,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `wharf in-use list`
+#[derive(Clone, Debug, Args)]
+pub struct List {
+    /// Whom to ask.
+    #[command(flatten)]
+    pub registry: Registry,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// Whose registry.
+#[derive(Clone, Debug, Args)]
+pub struct Registry {
+    /// Owner of the registry [default: the default account]
+    #[arg(long, value_name = "ID")]
+    pub account: Option<AccountId>,
+}

@@ -1,0 +1,86 @@
+//! Reports of what runs, and what they protect.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+use wharf_types::Digest;
+
+use crate::server::{Server, outcome, succeeds, wharf};
+
+fn with_input(command: &mut Command, input: &str) -> Output {
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn json_of(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+fn listed(data: &Path, account: &str) -> Value {
+    json_of(&succeeds(&mut wharf(data, &["in-use", "list", "--account", account, "--json"])))
+}
+
+#[test]
+fn what_standard_input_names_is_reported_and_listed() {
+    let parent = tempfile::tempdir().unwrap();
+    let data = parent.path().join("data");
+    let server = Server::start(&data, &[]);
+    let (one, two) = (Digest::sha256(b"1").to_string(), Digest::sha256(b"2").to_string());
+    let input = format!("127.0.0.1:5050/team/app:v1@{one}\n\nteam/app:v2\n{two}\n{one}\nnot a reference");
+    let report = ["in-use", "report", "--holder", "laptop", "--stdin", "--json"];
+    let output = with_input(&mut wharf(&data, &report), &input);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let told = json_of(std::str::from_utf8(&output.stdout).unwrap());
+    assert_eq!(
+        (&told["holder"], &told["images"], &told["ignored"]),
+        (&json!("laptop"), &json!(2), &json!(2))
+    );
+    assert!(told["expires_at"].as_str().unwrap().ends_with('Z'), "{told}");
+    let mut digests = [one, two];
+    digests.sort();
+    let images: Vec<Value> =
+        digests.iter().map(|digest| json!({"digest": digest, "holders": ["laptop"]})).collect();
+    assert_eq!(listed(&data, "123456789012"), Value::Array(images));
+    assert_eq!(listed(&data, "111122223333"), json!([]), "each account has its own");
+
+    // More than one call holds.
+    let many: String =
+        (0..1200).map(|n| format!("{}\n", Digest::sha256(format!("{n}").as_bytes()))).collect();
+    let report = ["in-use", "report", "--holder", "cluster", "--stdin", "--account", "111122223333"];
+    let output = with_input(&mut wharf(&data, &report), &many);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(listed(&data, "111122223333").as_array().unwrap().len(), 1200);
+    server.stop();
+}
+
+#[test]
+fn wrong_uses_are_told_and_report_nothing() {
+    let parent = tempfile::tempdir().unwrap();
+    let data = parent.path().join("data");
+    let server = Server::start(&data, &[]);
+    for (arguments, status, told) in [
+        (&["--stdin", "--lifetime", "31d"][..], 1, "1 second to 30 days"),
+        (&[][..], 2, "--stdin"),
+        (&["--stdin", "--every", "5m"][..], 2, "cannot be used with"),
+        (&["--containerd", "none.sock", "--every", "20m"][..], 1, "--every must be shorter than --lifetime"),
+        (&["--containerd", "none.sock"][..], 1, "cannot ask containerd on none.sock"),
+        (&["--stdin", "--namespace", "default"][..], 2, "--containerd"),
+    ] {
+        let mut all = vec!["in-use", "report", "--holder", "x"];
+        all.extend(arguments);
+        let output = with_input(&mut wharf(&data, &all), &Digest::sha256(b"1").to_string());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(told), "{arguments:?}: {stderr}");
+    }
+    assert_eq!(listed(&data, "123456789012"), json!([]));
+    let delete = ["image", "delete", "--repository", "team/none", "--force", "v1"];
+    let (code, _, stderr) = outcome(&mut wharf(&data, &delete));
+    assert_eq!(code, 1);
+    assert!(stderr.contains("'team/none' does not exist"), "{stderr}");
+    server.stop();
+}
