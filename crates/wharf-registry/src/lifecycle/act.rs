@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use wharf_lifecycle::{Action, Outcome};
 use wharf_store::meta::lifecycle;
-use wharf_store::meta::{Tx, archive, events, manifests};
+use wharf_store::meta::{Tx, archive, events};
 use wharf_types::{Digest, Tag};
 
 use super::in_use::holders_with_relatives;

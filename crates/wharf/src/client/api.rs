@@ -1,11 +1,11 @@
-//! The calls: ECR's GetAuthorizationToken and STS's AssumeRoleWithWebIdentity.
+//! The calls: those of JSON services such as ECR's GetAuthorizationToken, and STS's AssumeRoleWithWebIdentity.
 
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use wharf_iam::sigv4::{Secret, SignedRequest, Signer};
 use wharf_types::{Region, Timestamp};
 
@@ -84,6 +84,25 @@ pub struct Asked {
     pub region: Option<Region>,
 }
 
+/// A service that speaks JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JsonService {
+    /// ECR.
+    Ecr,
+    /// wharf's own.
+    Wharf,
+}
+
+impl JsonService {
+    /// The name in signatures, and what stands before operations.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Ecr => ("ecr", "AmazonEC2ContainerRegistry_V20150921"),
+            Self::Wharf => ("wharf", "Wharf_V20261101"),
+        }
+    }
+}
+
 /// A server, and what to talk to it with.
 pub struct Api {
     http: HttpClient,
@@ -151,8 +170,17 @@ impl Api {
     /// # Errors
     /// If there are none, or the server does not take them.
     pub async fn password(&self, source: CredentialSource) -> Result<Password, ApiError> {
-        let credentials = match source {
-            CredentialSource::Key(credentials) => credentials,
+        let credentials = self.key_of(source).await?;
+        self.get_authorization_token(&credentials).await
+    }
+
+    /// The key to sign with: the user's own, or one that a role gives for an identity token.
+    ///
+    /// # Errors
+    /// If the token cannot be read, or the server does not take it.
+    pub async fn key_of(&self, source: CredentialSource) -> Result<Credentials, ApiError> {
+        match source {
+            CredentialSource::Key(credentials) => Ok(credentials),
             CredentialSource::WebIdentity(WebIdentity { role_arn, token_file, session_name }) => {
                 let place = || token_file.display().to_string();
                 let token = replace::read(&token_file)?.ok_or_else(|| ApiError::NoToken(place()))?;
@@ -160,10 +188,9 @@ impl Api {
                 if token.expose().is_empty() {
                     return Err(ApiError::NoToken(place()));
                 }
-                self.assume_role_with_web_identity(&role_arn, &token, session_name.as_deref()).await?
+                self.assume_role_with_web_identity(&role_arn, &token, session_name.as_deref()).await
             }
-        };
-        self.get_authorization_token(&credentials).await
+        }
     }
 
     /// `GetAuthorizationToken` of ECR: a password for the caller's registry.
@@ -172,37 +199,55 @@ impl Api {
     /// If the server refuses, or does not answer as ECR does.
     pub async fn get_authorization_token(&self, credentials: &Credentials) -> Result<Password, ApiError> {
         const OPERATION: &str = "GetAuthorizationToken";
-        let body = b"{}";
-        let target = format!("AmazonEC2ContainerRegistry_V20150921.{OPERATION}");
-        let mut headers =
-            vec![("content-type", "application/x-amz-json-1.1".to_owned()), ("x-amz-target", target)];
+        let answer = self.call(credentials, JsonService::Ecr, OPERATION, &json!({})).await?;
+        password(&answer).ok_or_else(|| ApiError::Strange {
+            operation: OPERATION,
+            host: self.ecr.host().to_owned(),
+            status: 200,
+        })
+    }
+
+    /// Calls an operation of a JSON service.
+    ///
+    /// # Errors
+    /// If the server refuses, or does not answer as such a service does.
+    pub async fn call(
+        &self,
+        credentials: &Credentials,
+        service: JsonService,
+        operation: &'static str,
+        input: &Value,
+    ) -> Result<Value, ApiError> {
+        let (name, prefix) = service.names();
+        let body = input.to_string().into_bytes();
+        let mut headers = vec![
+            ("content-type", "application/x-amz-json-1.1".to_owned()),
+            ("x-amz-target", format!("{prefix}.{operation}")),
+        ];
         let signed = {
             let mut presented: Vec<(&str, &[u8])> = vec![("host", self.ecr.host().as_bytes())];
             presented.extend(headers.iter().map(|(name, value)| (*name, value.as_bytes())));
             let request = SignedRequest { method: "POST", target: "/", headers: &presented };
-            self.signer(credentials).sign(&request, body, Timestamp::now())
+            self.signer(credentials, name).sign(&request, &body, Timestamp::now())
         };
         headers.extend(signed);
-        let answer = self.http.post(&self.ecr, &headers, body).await?;
-        let strange = || ApiError::Strange {
-            operation: OPERATION,
-            host: self.ecr.host().to_owned(),
-            status: answer.status,
-        };
+        let answer = self.http.post(&self.ecr, &headers, &body).await?;
+        let strange =
+            || ApiError::Strange { operation, host: self.ecr.host().to_owned(), status: answer.status };
         let json: Value = serde_json::from_slice(&answer.body).map_err(|_| strange())?;
         if answer.status != 200 {
             let code = json["__type"].as_str().ok_or_else(strange)?;
             let code = code.rsplit('#').next().unwrap_or(code).to_owned();
             let message =
                 json["message"].as_str().or(json["Message"].as_str()).unwrap_or_default().to_owned();
-            return Err(ApiError::Refused { operation: OPERATION, code, message });
+            return Err(ApiError::Refused { operation, code, message });
         }
-        password(&json).ok_or_else(strange)
+        Ok(json)
     }
 
-    fn signer(&self, credentials: &Credentials) -> Signer {
+    fn signer(&self, credentials: &Credentials, service: &str) -> Signer {
         let Credentials { access_key_id, secret, session_token } = credentials;
-        let signer = Signer::new(access_key_id, secret.expose(), self.region.as_str(), "ecr");
+        let signer = Signer::new(access_key_id, secret.expose(), self.region.as_str(), service);
         match session_token {
             Some(token) => signer.with_token(token.expose()),
             None => signer,
@@ -325,8 +370,6 @@ fn element(xml: &str, name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

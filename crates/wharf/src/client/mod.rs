@@ -16,6 +16,7 @@ mod password_cache;
 mod registry_host;
 mod replace;
 
+pub use api::{Api, Asked, JsonService};
 pub use aws_profile::aws_profile;
 pub use credential_helper::{HELPER_NAME, credential_helper};
 pub use environment::Environment;

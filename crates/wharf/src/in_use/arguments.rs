@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args, Subcommand};
-use wharf_types::AccountId;
+use wharf_types::{AccountId, Region};
 
 use crate::cli::Output;
 use crate::settings::Value;
@@ -16,9 +16,9 @@ pub enum InUseAction {
     #[command(after_help = "\
 Examples:
   docker ps -q | xargs docker inspect -f '{{index .Config.Image}}' | wharf in-use report --holder laptop --stdin
-  wharf in-use report --holder node-1 --containerd --every 5m   # an agent, until SIGTERM
+  wharf in-use report --holder node-1 --containerd --every 5m --endpoint https://registry.example.com
 
-A report counts for its lifetime; one that is not renewed is forgotten. In-use images are kept by their digests, together
+With --every it is an agent, which reports until SIGTERM. A report counts for its lifetime; one that is not renewed is forgotten. In-use images are kept by their digests, together
 with the indexes that name them and with their signatures. See docs/lifecycle.md.")]
     Report(Box<Report>),
     /// List the images that are reported to run
@@ -75,6 +75,15 @@ pub struct List {
 #[derive(Clone, Debug, Args)]
 pub struct Registry {
     /// Owner of the registry [default: the default account]
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", conflicts_with = "endpoint")]
     pub account: Option<AccountId>,
+    /// URL of a server to call with the AWS credentials of this environment [default: that of the data directory]
+    #[arg(long, value_name = "URL")]
+    pub endpoint: Option<String>,
+    /// Profile of the AWS CLI's files [default: AWS_PROFILE]
+    #[arg(long, value_name = "NAME", requires = "endpoint")]
+    pub profile: Option<String>,
+    /// Region [default: AWS_REGION, or the profile's]
+    #[arg(long, requires = "endpoint")]
+    pub region: Option<Region>,
 }

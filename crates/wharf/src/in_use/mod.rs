@@ -4,22 +4,22 @@ mod arguments;
 mod containerd;
 mod protobuf;
 mod references;
+mod target;
 
 use std::io::{BufRead as _, Write as _};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
-use wharf_types::{AccountId, Digest};
+use wharf_types::Digest;
 
 pub use self::arguments::InUseAction;
 use self::arguments::{List, Report};
 use self::references::Found;
-use crate::admin::{AdminRequest, Text};
-use crate::command::{self, Bar};
+use self::target::Target;
+use crate::command;
 use crate::settings::Settings;
 
 /// Digests of one call: the API takes a thousand, the socket lines of 64 KiB.
@@ -35,7 +35,7 @@ pub async fn run(action: InUseAction, settings: &Settings) -> anyhow::Result<Exi
     match action {
         InUseAction::Report(report) => self::report(&report, settings).await,
         InUseAction::List(List { registry, output }) => {
-            let images = Target::of(settings, registry.account).list().await?;
+            let images = Target::of(settings, &registry)?.list().await?;
             command::print(&images, output.json)?;
             Ok(ExitCode::SUCCESS)
         }
@@ -43,7 +43,7 @@ pub async fn run(action: InUseAction, settings: &Settings) -> anyhow::Result<Exi
 }
 
 async fn report(report: &Report, settings: &Settings) -> anyhow::Result<ExitCode> {
-    let target = Target::of(settings, report.registry.account);
+    let target = Target::of(settings, &report.registry)?;
     let Some(every) = report.every else {
         let done = round(report, &target).await?;
         command::print(&done, report.output.json)?;
@@ -116,33 +116,4 @@ fn read_stdin() -> std::io::Result<Found> {
         line.clear();
     }
     Ok(found)
-}
-
-/// Whom to tell.
-struct Target<'a> {
-    settings: &'a Settings,
-    account: Option<AccountId>,
-}
-
-impl<'a> Target<'a> {
-    fn of(settings: &'a Settings, account: Option<AccountId>) -> Self {
-        Self { settings, account }
-    }
-
-    /// Reports some images; answers until when that counts.
-    async fn report(&self, holder: &str, digests: &[Digest], lifetime: Duration) -> anyhow::Result<Value> {
-        let request = AdminRequest::InUseReport {
-            account: self.account.map(Text),
-            holder: holder.to_owned(),
-            digests: digests.iter().copied().map(Text).collect(),
-            lifetime_ms: u64::try_from(lifetime.as_millis())?,
-        };
-        let mut done = command::run(self.settings, request, Bar::new(false)).await?;
-        Ok(done["expires_at"].take())
-    }
-
-    async fn list(&self) -> anyhow::Result<Value> {
-        let request = AdminRequest::InUseList { account: self.account.map(Text) };
-        command::run(self.settings, request, Bar::new(false)).await
-    }
 }

@@ -84,3 +84,38 @@ fn wrong_uses_are_told_and_report_nothing() {
     assert!(stderr.contains("'team/none' does not exist"), "{stderr}");
     server.stop();
 }
+
+#[test]
+fn a_server_far_away_is_told_with_the_credentials_of_the_environment() {
+    let parent = tempfile::tempdir().unwrap();
+    let data = parent.path().join("data");
+    let server = Server::start(&data, &[]);
+    let key = json_of(&std::fs::read_to_string(data.join("root-credentials.json")).unwrap());
+    let elsewhere = parent.path().join("elsewhere");
+    let command = |arguments: &[&str], secret: &str| {
+        let mut all = arguments.to_vec();
+        all.extend(["--endpoint", &server.url]);
+        let mut command = wharf(&elsewhere, &all);
+        command.env("HOME", parent.path()).env("AWS_SECRET_ACCESS_KEY", secret);
+        command.env("AWS_ACCESS_KEY_ID", key["access_key_id"].as_str().unwrap());
+        for name in ["AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION"] {
+            command.env_remove(name);
+        }
+        command
+    };
+    let secret = key["secret_access_key"].as_str().unwrap();
+    let digest = Digest::sha256(b"1").to_string();
+    let report = ["in-use", "report", "--holder", "node-1", "--stdin", "--json", "--lifetime", "10m"];
+    let output = with_input(&mut command(&report, secret), &digest);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let told = json_of(std::str::from_utf8(&output.stdout).unwrap());
+    assert!(told["expires_at"].as_str().unwrap().ends_with('Z'), "{told}");
+    let there = json_of(&succeeds(&mut command(&["in-use", "list", "--json"], secret)));
+    assert_eq!(there, json!([{"digest": digest, "holders": ["node-1"]}]));
+    assert_eq!(there, listed(&data, "123456789012"));
+    assert!(!elsewhere.exists(), "no data directory is made");
+    let refused = with_input(&mut command(&report, "wrong"), &digest);
+    let stderr = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && stderr.contains("ReportImagesInUse was refused"), "{stderr}");
+    server.stop();
+}
