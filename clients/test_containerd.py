@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import signal
+import subprocess
 import tempfile
 import urllib.parse
 from pathlib import Path
@@ -9,7 +11,10 @@ from pathlib import Path
 import pytest
 
 from harness import images
-from harness.process import Daemon, needs, needs_root, refused, remove_tree, run, wait_until
+from harness.aws import client
+from harness.oci import Registry
+from harness.process import Daemon, environment, needs, needs_root, refused, remove_tree, run, wait_until
+from harness.server import program
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +44,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"
     wait_until(
         lambda: run(*ready, check=False).returncode == 0, "containerd to answer", alive=daemon.must_be_alive
     )
+    call.socket = directory / "sock"
     call.user = ["--plain-http", "--user", f"AWS:{password}"]
     yield call
     daemon.stop()
@@ -86,6 +92,88 @@ def test_ctr_runs_a_real_image(ctr, server, repository, password, real_images):
     ctr("images", "pull", *ctr.user, "--snapshotter", "native", target)
     said = ctr("run", "--rm", "--snapshotter", "native", target, "wharf-run", "/bin/cat", "/etc/os-release").stdout
     assert "Debian" in said
+
+
+def lifecycle_keeps_one_tag(server, account, ecr, repository):
+    """A policy that keeps the newest image, carried out; answers which tags are left."""
+    rule = {
+        "rulePriority": 1,
+        "selection": {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 1},
+        "action": {"type": "expire"},
+    }
+    ecr.put_lifecycle_policy(repositoryName=repository, lifecyclePolicyText=json.dumps({"rules": [rule]}, indent=2))
+    server.command("lifecycle", "run", "--repository", repository, "--account", account.id)
+    pages = ecr.get_paginator("list_images").paginate(repositoryName=repository)
+    return {image["imageTag"] for page in pages for image in page["imageIds"] if "imageTag" in image}
+
+
+def test_what_containerd_runs_is_reported_and_kept(ctr, make_server, real_images, tmp_path):
+    server = make_server("--in-use-protect")
+    account = server.root_account()
+    ecr = client("ecr", server.endpoint, account)
+    repository = "tests/in-use"
+    ecr.create_repository(repositoryName=repository)
+    password = server.password(account)
+    registry = Registry(server.endpoint, password)
+    target = f"{server.host}/{repository}:running"
+    run(
+        *("skopeo", "copy", "--dest-tls-verify=false", "--dest-creds", f"AWS:{password}"),
+        *(f"oci:{real_images / 'debian'}:latest", f"docker://{target}"),
+    )
+    for tag in ("idle", "newest"):
+        registry.push(repository, images.image(f"in-use-{tag}"), tag)
+    user = ["--plain-http", "--user", f"AWS:{password}"]
+    container = f"wharf-in-use-{server.port}"
+    ctr("images", "pull", *user, "--snapshotter", "native", target)
+    ctr("run", "--detach", "--snapshotter", "native", target, container, "/bin/sleep", "600")
+    signed = {
+        "AWS_ACCESS_KEY_ID": account.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": account.secret_access_key,
+        "HOME": str(tmp_path),
+    }
+    agent = None
+    try:
+        here = ("--containerd", ctr.socket, "--namespace", "wharf-test", "--endpoint", server.endpoint)
+        report = (program(), "in-use", "report", "--holder", "node-1", *here)
+        told = json.loads(run(*report, "--json", env=signed).stdout)
+        assert (told["images"], told["ignored"]) == (1, 0)
+        listed = json.loads(server.command("in-use", "list", "--account", account.id, "--json").stdout)
+        assert listed == [{"digest": digest_of(ctr, target), "holders": ["node-1"]}]
+
+        assert lifecycle_keeps_one_tag(server, account, ecr, repository) == {"running", "newest"}
+        kept = ecr.batch_delete_image(repositoryName=repository, imageIds=[{"imageTag": "running"}])
+        assert [failure["failureCode"] for failure in kept["failures"]] == ["ImageInaccessible"]
+        assert "node-1" in kept["failures"][0]["failureReason"]
+        denied = registry.request("DELETE", f"/v2/{repository}/manifests/{digest_of(ctr, target)}")
+        assert denied.status == 403 and b"DENIED" in denied.body and b"node-1" in denied.body
+
+        # The agent reports by itself and ends at SIGTERM.
+        report = (program(), "in-use", "report", "--holder", "node-2", *here)
+        agent = subprocess.Popen(
+            [str(part) for part in (*report, "--every", "1s", "--json")],
+            env=environment(signed),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert "node-2" in agent.stdout.readline()
+        agent.send_signal(signal.SIGTERM)
+        assert agent.wait(20) == 0
+        listed = json.loads(server.command("in-use", "list", "--account", account.id, "--json").stdout)
+        assert [image["holders"] for image in listed] == [["node-1", "node-2"]]
+        ctr("tasks", "kill", "--signal", "SIGKILL", container)
+        wait_until(lambda: "STOPPED" in ctr("tasks", "list").stdout.split(container, 1)[1], "the task to stop")
+        told = json.loads(run(*report, "--json", env=signed).stdout)
+        assert told["images"] == 0, "what has stopped is not in use"
+    finally:
+        if agent is not None and agent.poll() is None:
+            agent.kill()
+        ctr("tasks", "delete", "--force", container)
+        ctr("containers", "delete", container)
+    place = ("--repository", repository, "--account", account.id)
+    refused_without_force = server.command("image", "delete", *place, "running", check=False)
+    assert refused_without_force.returncode == 1 and "node-1, node-2" in refused_without_force.stderr
+    done = json.loads(server.command("image", "delete", *place, "--force", "running", "--json").stdout)
+    assert done["in_use_by"] == ["node-1", "node-2"]
 
 
 def test_ctr_is_told_why_an_immutable_tag_stays(ctr, server, ecr, registry, unique):
