@@ -366,7 +366,7 @@ mod tests {
         let mut signature = vec![0; key.public_modulus_len()];
         key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), signed.as_bytes(), &mut signature).unwrap();
         let token = IdentityToken::parse(&format!("{signed}.{}", b64(&signature))).unwrap();
-        assert_eq!(token.verify(&set(&[raw.clone()])), Ok(()));
+        assert_eq!(token.verify(&set(std::slice::from_ref(&raw))), Ok(()));
         signature[7] ^= 1;
         let changed = IdentityToken::parse(&format!("{signed}.{}", b64(&signature))).unwrap();
         assert_eq!(changed.verify(&set(&[raw])), Err(IdentityTokenError::Signature));
