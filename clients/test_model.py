@@ -25,6 +25,10 @@ BUILT = {
     *("PutImageTagMutability", "TagResource", "UntagResource", "ListTagsForResource"),
     *("DescribeRegistry", "GetAccountSetting", "PutAccountSetting", "ListPullTimeUpdateExclusions"),
     *("RegisterPullTimeUpdateExclusion", "DeregisterPullTimeUpdateExclusion"),
+    *("SetRepositoryPolicy", "GetRepositoryPolicy", "DeleteRepositoryPolicy"),
+    *("PutRegistryPolicy", "GetRegistryPolicy", "DeleteRegistryPolicy"),
+    *("PutLifecyclePolicy", "GetLifecyclePolicy", "DeleteLifecyclePolicy"),
+    *("StartLifecyclePolicyPreview", "GetLifecyclePolicyPreview", "UpdateImageStorageClass"),
 }
 ALL = sorted(service("ecr").operation_names)
 NOT_BUILT = sorted(set(ALL) - BUILT)
@@ -260,7 +264,89 @@ def _deregister(scene):
     yield {"principalArn": arn}
 
 
+LIFECYCLE = json.dumps(
+    {
+        "rules": [
+            {
+                "rulePriority": 1,
+                "description": "nothing is that old",
+                "selection": {
+                    "tagStatus": "any",
+                    "countType": "sinceImagePushed",
+                    "countUnit": "days",
+                    "countNumber": 3650,
+                },
+                "action": {"type": "expire"},
+            }
+        ]
+    }
+)
+
+
+def _policy(scene, registry=False):
+    statement = {
+        "Sid": "model",
+        "Effect": "Allow",
+        "Principal": {"AWS": f"arn:aws:iam::{scene.account.id}:root"},
+        "Action": ["ecr:BatchImportUpstreamImage"] if registry else ["ecr:BatchGetImage"],
+    }
+    if registry:
+        statement["Resource"] = f"arn:aws:ecr:us-east-1:{scene.account.id}:repository/*"
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+
+
+def _with_repository_policy(scene):
+    repository = scene.new_repository()["repositoryName"]
+    scene.call("SetRepositoryPolicy", {"repositoryName": repository, "policyText": _policy(scene)})
+    return [{"repositoryName": repository}]
+
+
+def _with_registry_policy(scene):
+    scene.call("PutRegistryPolicy", {"policyText": _policy(scene, registry=True)})
+    return [{}]
+
+
+def _with_lifecycle_policy(scene):
+    repository = scene.new_repository()["repositoryName"]
+    scene.call("PutLifecyclePolicy", {"repositoryName": repository, "lifecyclePolicyText": LIFECYCLE})
+    return [{"repositoryName": repository}]
+
+
+def _lifecycle_preview(scene):
+    repository = {"repositoryName": scene.new_repository()["repositoryName"]}
+    scene.call("StartLifecyclePolicyPreview", {**repository, "lifecyclePolicyText": LIFECYCLE})
+    yield repository
+    yield {**repository, "filter": {"tagStatus": "TAGGED"}, "maxResults": 5}
+    yield {**repository, "imageIds": [{"imageTag": "v1"}]}
+
+
+def _update_image_storage_class(scene):
+    repository = scene.new_repository()["repositoryName"]
+    scene.registry.push(repository, images.image("storage-class"), "v1")
+    image = {"repositoryName": repository, "imageId": {"imageTag": "v1"}}
+    yield {**image, "targetStorageClass": "ARCHIVE"}
+    yield {**image, "targetStorageClass": "STANDARD"}
+
+
 VALID = {
+    "SetRepositoryPolicy": lambda s: [
+        {"repositoryName": s.new_repository()["repositoryName"], "policyText": _policy(s), "force": True}
+    ],
+    "GetRepositoryPolicy": _with_repository_policy,
+    "DeleteRepositoryPolicy": _with_repository_policy,
+    "PutRegistryPolicy": lambda s: [{"policyText": _policy(s, registry=True)}],
+    "GetRegistryPolicy": _with_registry_policy,
+    "DeleteRegistryPolicy": _with_registry_policy,
+    "PutLifecyclePolicy": lambda s: [
+        {"repositoryName": s.new_repository()["repositoryName"], "lifecyclePolicyText": LIFECYCLE}
+    ],
+    "GetLifecyclePolicy": _with_lifecycle_policy,
+    "DeleteLifecyclePolicy": _with_lifecycle_policy,
+    "StartLifecyclePolicyPreview": lambda s: [
+        {"repositoryName": s.new_repository()["repositoryName"], "lifecyclePolicyText": LIFECYCLE}
+    ],
+    "GetLifecyclePolicyPreview": _lifecycle_preview,
+    "UpdateImageStorageClass": _update_image_storage_class,
     "CreateRepository": _create_repository,
     "DescribeRepositories": lambda s: [
         {},

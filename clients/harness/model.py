@@ -99,7 +99,9 @@ def _scalar(shape, value, path):
     if kind == "timestamp":
         if not number:
             return [f"{path}: a timestamp is a JSON number of seconds, is {value!r}"]
-        plausible = 1_500_000_000 < value < 4_000_000_000
+        # ECR gives the epoch as the time of a policy that was never evaluated.
+        never = value == 0 and path.endswith(".lastEvaluatedAt")
+        plausible = never or 1_500_000_000 < value < 4_000_000_000
         return [] if plausible else [f"{path}: {value!r} is not a time of this century in seconds"]
     if kind == "boolean":
         return [] if isinstance(value, bool) else [f"{path}: {shape.name} must be true or false, is {value!r}"]
