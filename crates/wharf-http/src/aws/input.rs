@@ -133,7 +133,7 @@ impl Input {
         Ok(Self { members, style: Style::InvalidParameter, path: String::new(), is_form: false })
     }
 
-    /// Reads the members of a query service's form, as [`read_form`](super::query::read_form) gives them.
+    /// Reads the members of a query service's form, as `read_form` gives them.
     ///
     /// # Errors
     /// [`AwsError::Serialization`] when a name is both a value and a structure, or nested too deeply.
