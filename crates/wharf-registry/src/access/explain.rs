@@ -47,7 +47,7 @@ pub enum ExplainError {
     /// The action is on a repository, and none is named.
     #[error("{0} acts on a repository: say which")]
     NoResource(&'static str),
-    /// The metadata failed, or a stored policy cannot be read.
+    /// The metadata failed.
     #[error(transparent)]
     Registry(#[from] RegistryError),
 }

@@ -7,6 +7,7 @@ mod explain;
 mod principals;
 mod resources;
 mod trust;
+mod unusable;
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};

@@ -11,6 +11,7 @@ use wharf_store::meta::Tx;
 use wharf_store::meta::iam::effective::{self, EffectivePolicy, PrincipalRow};
 use wharf_store::meta::iam::principals::PrincipalKind;
 
+use super::unusable::usable_or_deny;
 use super::{Caller, Rights};
 use crate::cache::CoherentCache;
 use crate::identities::principal_arn;
@@ -75,7 +76,7 @@ impl Registry {
     /// to look at, each time.
     ///
     /// # Errors
-    /// When the metadata fails, or a stored policy cannot be read.
+    /// When the metadata fails.
     pub(crate) async fn session_caller(
         &self,
         presented: &[u8; 32],
@@ -159,7 +160,7 @@ impl Registry {
             };
             found.extend(self.inner.meta.read(read).await?.into_iter().flatten());
         }
-        found.iter().map(|policy| compile(PolicyKind::Session, policy)).collect::<Result<_, _>>().map(Some)
+        Ok(Some(found.iter().map(|policy| compile(PolicyKind::Session, policy)).collect()))
     }
 
     async fn standing(&self, id: &str) -> Result<Option<Arc<Standing>>, RegistryError> {
@@ -172,8 +173,7 @@ impl Registry {
         let Some(loaded) = self.inner.meta.read(move |tx| load(tx, &wanted)).await? else { return Ok(None) };
         let identity = loaded.policies.iter().map(|policy| compile(PolicyKind::Identity, policy));
         let boundary = loaded.boundary.iter().map(|policy| compile(PolicyKind::Boundary, policy));
-        let rights =
-            Rights::new(identity.collect::<Result<_, _>>()?, boundary.collect::<Result<_, _>>()?, None);
+        let rights = Rights::new(identity.collect(), boundary.collect(), None);
         let standing = Arc::new(Standing { row: loaded.row, rights: Arc::new(rights) });
         cache.fill(ticket, &id, Arc::clone(&standing));
         Ok(Some(standing))
@@ -185,9 +185,10 @@ fn load(tx: &mut Tx<'_>, id: &str) -> Result<Option<Loaded>, RegistryError> {
     let policies = effective::policies(tx, id)?;
     let boundary = match &row.boundary {
         None => None,
-        Some(arn) => Some(managed_policy(tx, arn)?.ok_or_else(|| {
-            RegistryError::Internal(format!("the permissions boundary {arn} of {id} does not exist"))
-        })?),
+        Some(arn) => {
+            let gone = || EffectivePolicy { name: arn.clone(), document: None };
+            Some(managed_policy(tx, arn)?.unwrap_or_else(gone))
+        }
     };
     Ok(Some(Loaded { row, policies, boundary }))
 }
@@ -201,20 +202,17 @@ fn managed_policy(tx: &mut Tx<'_>, arn: &str) -> Result<Option<EffectivePolicy>,
     Ok(document.map(|text| EffectivePolicy { name: arn.to_owned(), document: Some(text) }))
 }
 
-/// # Errors
-/// A policy that does not parse any more: what it would have denied is not known, so nothing is decided without it.
-fn compile(kind: PolicyKind, policy: &EffectivePolicy) -> Result<NamedPolicy, RegistryError> {
-    let unusable = |why: String| {
-        RegistryError::Internal(format!("the stored policy {} is unusable: {why}", policy.name))
+/// A policy that has gone or does not parse any more denies everything.
+fn compile(kind: PolicyKind, policy: &EffectivePolicy) -> NamedPolicy {
+    let stored = match &policy.document {
+        Some(text) => Policy::parse(kind, text).map_err(|error| error.to_string()),
+        None => match managed::find(&policy.name) {
+            Some(managed) => return managed.policy.clone(),
+            None => Err("there is no such policy".to_owned()),
+        },
     };
-    let Some(text) = &policy.document else {
-        let own = managed::find(&policy.name);
-        return own
-            .map(|managed| managed.policy.clone())
-            .ok_or_else(|| unusable("there is no such policy".into()));
-    };
-    let compiled = Policy::parse(kind, text).map_err(|error| unusable(error.to_string()))?;
-    Ok(NamedPolicy { name: policy.name.as_str().into(), policy: Arc::new(compiled) })
+    let policy_or_denial = usable_or_deny(kind, stored, &policy.name);
+    NamedPolicy { name: policy.name.as_str().into(), policy: Arc::new(policy_or_denial) }
 }
 
 fn arn(row: &PrincipalRow) -> String {

@@ -9,6 +9,7 @@ use wharf_store::meta::{Tx, repositories, settings};
 use wharf_types::{Arn, RegistryRef, RepositoryRef};
 
 use super::Caller;
+use super::unusable::usable_or_deny;
 use crate::cache::CoherentCache;
 use crate::settings::REGISTRY_POLICY_SCOPE;
 use crate::{Registry, RegistryError};
@@ -163,7 +164,7 @@ impl Registry {
             Ok::<_, RegistryError>((resource_policies::of_repository(tx, repository.id)?, tags))
         };
         let (row, tags) = self.inner.meta.read_now(read)?;
-        let policy = row.map(|row| compile(PolicyKind::Repository, &row.bound, arn)).transpose()?;
+        let policy = row.map(|row| compile(PolicyKind::Repository, &row.bound, arn));
         let rules = Arc::new(RepositoryRules { policy, tags });
         cache.fill(ticket, &key, Arc::clone(&rules));
         Ok(Some(rules))
@@ -184,16 +185,14 @@ impl Registry {
         // A policy may say more than its scope counts now: the scope can be changed under it.
         let kind = PolicyKind::Registry { v1_scope: false };
         let name = || format!("the registry {} in {}", registry.account, registry.region);
-        let policy = row.map(|row| compile(kind, &row.bound, &name())).transpose()?;
+        let policy = row.map(|row| compile(kind, &row.bound, &name()));
         let rules = policy.map(|policy| Arc::new(RegistryRules { policy, v1_scope }));
         cache.fill(ticket, registry, rules.clone());
         Ok(rules)
     }
 }
 
-/// # Errors
-/// A policy that does not parse any more: what it would have denied is not known, so nothing is decided without it.
-fn compile(kind: PolicyKind, text: &str, of: &str) -> Result<Policy, RegistryError> {
-    Policy::parse(kind, text)
-        .map_err(|error| RegistryError::Internal(format!("the stored policy of {of} is unusable: {error}")))
+/// A policy that does not parse any more denies everything.
+fn compile(kind: PolicyKind, text: &str, of: &str) -> Policy {
+    usable_or_deny(kind, Policy::parse(kind, text), of)
 }

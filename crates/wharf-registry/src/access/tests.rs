@@ -147,3 +147,51 @@ async fn a_session_s_password_ends_with_the_session_and_with_its_role() {
     let over = fixture.registry.authenticate_password(&password, &region).await.unwrap_err();
     assert!(matches!(over, PasswordError::Expired), "{over}");
 }
+
+#[tokio::test]
+async fn what_cannot_be_read_denies() {
+    let breakages = [
+        ("UPDATE inline_policies SET document = '{'", "with an explicit deny in an identity-based policy"),
+        (
+            "UPDATE principals SET boundary = 'arn:aws:iam::123456789012:policy/gone'",
+            "with an explicit deny in a permissions boundary",
+        ),
+        (
+            "INSERT INTO attached_policies (principal_id, policy_arn, attached_at)
+             VALUES ('AIDAONE', 'arn:aws:iam::aws:policy/NoSuch', 0)",
+            "with an explicit deny in an identity-based policy",
+        ),
+    ];
+    for (breakage, why) in breakages {
+        let fixture = house().await;
+        let ann = || session(SessionKind::User, "AIDAONE");
+        let sound = caller(&fixture, ann()).await.unwrap();
+        assert_eq!(may(&fixture, &sound, "ecr:PutImage").await, Ok(()));
+        change(&fixture, breakage).await;
+        let broken = caller(&fixture, ann()).await.expect("it is still known who calls");
+        let refused = may(&fixture, &broken, "ecr:PutImage").await.unwrap_err();
+        assert!(refused.ends_with(why), "{breakage}: {refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_policy_that_cannot_be_read_denies() {
+    let fixture = house().await;
+    let limited = Session { policies: vec!["{".into()], ..session(SessionKind::User, "AIDAONE") };
+    let limited = caller(&fixture, limited).await.unwrap();
+    let refused = may(&fixture, &limited, "ecr:PutImage").await.unwrap_err();
+    assert!(refused.ends_with("with an explicit deny in a session policy"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_registry_policy_that_cannot_be_read_denies() {
+    let fixture = house().await;
+    let ann = caller(&fixture, session(SessionKind::User, "AIDAONE")).await.unwrap();
+    let account: AccountId = ACCOUNT.parse().unwrap();
+    let need = Need::new("ecr:PutImage", format!("arn:aws:ecr:us-east-1:{ACCOUNT}:repository/a"), account);
+    let broken = super::unusable::deny_all(wharf_iam::policy::PolicyKind::Registry { v1_scope: false });
+    let rules = fixture.registry.rules(&ann, &need).await.unwrap();
+    assert!(fixture.registry.evaluate(&ann, &need, &rules, &[]).is_ok());
+    let refused = fixture.registry.evaluate(&ann, &need, &rules, &[&broken]).unwrap_err();
+    assert!(matches!(refused, RegistryError::AccessDenied(_)), "{refused}");
+}
