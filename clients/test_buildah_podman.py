@@ -1,55 +1,31 @@
 """buildah builds and pushes, podman pulls and runs; both with storage of their own."""
 
-import tempfile
 from pathlib import Path
 
 import pytest
 
-from harness import images
+from harness import containers, images
 from harness.images import write_layout
-from harness.process import needs, needs_root, refused, remove_tree, run
+from harness.process import run
 
 RUN_HERE = ["--runtime", "runc", "--network=host", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096"]
 
 
-class Tool:
-    """buildah or podman with its own storage and credentials."""
-
-    def __init__(self, name, storage, server):
-        self.name, self.storage, self.server = name, storage, server
-        self.options = ["--storage-driver", "vfs", "--root", storage / "root", "--runroot", storage / "run"]
-        if name == "podman":
-            self.options += ["--cgroup-manager", "cgroupfs", "--events-backend", "none"]
-        self.env = {"REGISTRY_AUTH_FILE": str(storage / "auth.json"), "TMPDIR": str(storage)}
-
-    def __call__(self, *arguments, **more):
-        return run(self.name, *self.options, *arguments, env=self.env, timeout=300, **more)
-
-    def refused(self, *arguments):
-        return refused(self.name, *self.options, *arguments, env=self.env)
-
-
-def _tool(name, server, password):
-    needs(name, name)
-    needs_root()
-    storage = Path(tempfile.mkdtemp(prefix=f"wharf-{name}-"))
-    tool = Tool(name, storage, server)
+def logged_in(tool, server, password):
     tool("login", "--tls-verify=false", "-u", "AWS", "--password-stdin", server.host, input=password)
     return tool
 
 
 @pytest.fixture(scope="module")
 def buildah(server, password):
-    tool = _tool("buildah", server, password)
-    yield tool
-    remove_tree(tool.storage)
+    with containers.tool("buildah") as tool:
+        yield logged_in(tool, server, password)
 
 
 @pytest.fixture(scope="module")
 def podman(server, password):
-    tool = _tool("podman", server, password)
-    yield tool
-    remove_tree(tool.storage)
+    with containers.tool("podman") as tool:
+        yield logged_in(tool, server, password)
 
 
 @pytest.mark.parametrize("format", ["oci", "docker"])

@@ -4,51 +4,22 @@ import json
 import shutil
 import signal
 import subprocess
-import tempfile
 import urllib.parse
-from pathlib import Path
 
 import pytest
 
-from harness import images
+from harness import containers, images
 from harness.aws import client
 from harness.oci import Registry
-from harness.process import Daemon, environment, needs, needs_root, refused, remove_tree, run, wait_until
+from harness.process import environment, refused, run, wait_until
 from harness.server import program
 
 
 @pytest.fixture(scope="module")
 def ctr(password):
-    needs_root()
-    needs("ctr", "containerd")
-    directory = Path(tempfile.mkdtemp(prefix="wharf-ctrd-"))
-    config = directory / "config.toml"
-    config.write_text(
-        f"""version = 2
-root = "{directory}/root"
-state = "{directory}/state"
-disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]
-[grpc]
-  address = "{directory}/sock"
-[ttrpc]
-  address = "{directory}/sock.ttrpc"
-"""
-    )
-    daemon = Daemon([needs("containerd", "containerd"), "--config", config], directory / "log")
-
-    def call(*arguments, check=True, **more):
-        command = ["ctr", "--address", directory / "sock", "--namespace", "wharf-test", *arguments]
-        return (run if check else refused)(*command, **more)
-
-    ready = ["ctr", "--address", directory / "sock", "version"]
-    wait_until(
-        lambda: run(*ready, check=False).returncode == 0, "containerd to answer", alive=daemon.must_be_alive
-    )
-    call.socket = directory / "sock"
-    call.user = ["--plain-http", "--user", f"AWS:{password}"]
-    yield call
-    daemon.stop()
-    remove_tree(directory)
+    with containers.containerd() as call:
+        call.user = ["--plain-http", "--user", f"AWS:{password}"]
+        yield call
 
 
 def digest_of(ctr, reference):
@@ -185,14 +156,14 @@ def test_ctr_is_told_why_an_immutable_tag_stays(ctr, server, ecr, registry, uniq
     other, taken = (f"{server.host}/{repository}:{tag}" for tag in ("other", "v1"))
     ctr("images", "pull", *ctr.user, "--snapshotter", "native", other)
     ctr("images", "tag", other, taken)
-    said = ctr("images", "push", *ctr.user, taken, check=False)
+    said = ctr("images", "push", *ctr.user, taken, how=refused)
     assert "400" in said or "immutable" in said, said
     assert images.sha256(registry.manifest(repository, "v1").expect(200).body) == first.digest
 
 
 def test_ctr_is_refused_with_a_wrong_password(ctr, server, repository):
     target = f"{server.host}/{repository}:v1"
-    said = ctr("images", "pull", "--plain-http", "--user", "AWS:wrong", target, check=False)
+    said = ctr("images", "pull", "--plain-http", "--user", "AWS:wrong", target, how=refused)
     assert "401" in said or "authorization failed" in said.lower() or "unauthorized" in said.lower(), said
 
 

@@ -1,58 +1,23 @@
 """Docker's own daemon with its own data root and socket: login, push, pull, mount, refusals."""
 
 import json
-import shutil
-import tempfile
-from pathlib import Path
 
 import pytest
 
-from harness import images
-from harness.process import Daemon, needs, needs_root, refused, remove_tree, run, wait_until
-
-CLI = "/usr/bin/docker"  # Debian's, of the daemon's version; another docker may come first on the PATH
+from harness import containers, images
+from harness.process import refused, run
 
 
 @pytest.fixture(scope="module")
 def docker(server, password):
-    needs_root()
-    dockerd = needs("dockerd", "docker.io")
-    needs(CLI, "docker.io")
-    directory = Path(tempfile.mkdtemp(prefix="wharf-dockerd-"))
-    socket = f"unix://{directory}/sock"
-    daemon = Daemon(
-        [
-            *(dockerd, "--data-root", directory / "data", "--exec-root", directory / "exec"),
-            *("--pidfile", directory / "pid", "--host", socket, "--group", "root"),
-            *("--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver", "vfs"),
-            *("--insecure-registry", server.host),
-        ],
-        directory / "log",
-    )
-    env = {"DOCKER_CONFIG": str(directory / "config"), "DOCKER_HOST": socket, "DOCKER_CONTEXT": ""}
-
-    def call(*arguments, check=True, **more):
-        return (run if check else refused)(CLI, *arguments, env=env, **more)
-
-    wait_until(
-        lambda: run(CLI, "version", env=env, check=False).returncode == 0,
-        "dockerd to answer",
-        timeout=60,
-        alive=daemon.must_be_alive,
-    )
-    call("login", "-u", "AWS", "--password-stdin", server.host, input=password)
-    yield call
-    daemon.stop()
-    remove_tree(directory)
+    with containers.dockerd(server.host) as call:
+        call("login", "-u", "AWS", "--password-stdin", server.host, input=password)
+        yield call
 
 
 def imported(docker, tmp_path, seed):
     """An image made in the daemon from a tarball; answers its id."""
-    tree = tmp_path / f"tree-{seed}"
-    tree.mkdir()
-    (tree / "seed").write_bytes(images.noise(seed, 3000))
-    archive = shutil.make_archive(str(tmp_path / f"tree-{seed}"), "tar", tree)
-    return docker("import", archive).stdout.strip()
+    return docker("import", containers.tarball(tmp_path, seed, images.noise(seed, 3000))).stdout.strip()
 
 
 def repository_digest(docker, target):
@@ -105,7 +70,7 @@ def test_docker_is_told_why_an_immutable_tag_stays(docker, server, ecr, unique, 
     docker("tag", imported(docker, tmp_path, "first"), target)
     docker("push", target)
     docker("tag", imported(docker, tmp_path, "second"), target)
-    said = docker("push", target, check=False)
+    said = docker("push", target, how=refused)
     words = (
         f"The image tag 'v1' already exists in the '{repository}' repository"
         " and cannot be overwritten because the tag is immutable."
@@ -117,12 +82,12 @@ def test_docker_is_told_that_the_repository_is_absent(docker, server, account, t
     target = f"{server.host}/tests/absent:v1"
     docker("tag", imported(docker, tmp_path, "absent"), target)
     words = f"The repository with name 'tests/absent' does not exist in the registry with id '{account.id}'"
-    assert words in docker("push", target, check=False)
-    assert words in docker("pull", target, check=False)
+    assert words in docker("push", target, how=refused)
+    assert words in docker("pull", target, how=refused)
 
 
 def test_docker_login_is_refused_with_a_wrong_password(docker, server):
-    said = docker("login", "-u", "AWS", "--password-stdin", server.host, input="wrong", check=False)
+    said = docker("login", "-u", "AWS", "--password-stdin", server.host, input="wrong", how=refused)
     assert "unauthorized" in said.lower() or "401" in said, said
 
 

@@ -1,13 +1,12 @@
 """The tour of the README, command by command, as a newcomer types it: on the bare host, and through ECR's host name."""
 
 import json
-import os
-import socket
 import subprocess
 
 import pytest
 
 from harness import images
+from harness.containers import resolving
 from harness.images import layout_digest, write_layout
 from harness.process import environment, needs
 
@@ -91,21 +90,3 @@ def test_the_tour_through_the_host_name_of_ecr(tour, tmp_path):
     layout = write_layout(tmp_path / "layout", {"latest": images.image("tour-by-name", layers=2)})
     server, said = tour(f"{name}:${{AWS_ENDPOINT_URL##*:}}", layout, wrapper=resolving(name, tmp_path))
     check(tmp_path, layout, said, server.host)
-
-
-def resolving(name, tmp_path):
-    """A command prefix under which the name resolves: none where it does, else an /etc/hosts of the command's own."""
-    try:
-        socket.getaddrinfo(name, None)
-        return ()
-    except OSError:
-        pass
-    if os.geteuid() != 0:
-        pytest.skip(f"{name} does not resolve here (libnss-myhostname would do it), and only root can mount a hosts file")
-    hosts = tmp_path / "hosts"
-    hosts.write_text(f"127.0.0.1 localhost {name}\n")
-    own_hosts = f'mount --bind {hosts} /etc/hosts && exec "$@"'
-    probe = subprocess.run(["unshare", "-m", "sh", "-c", own_hosts, "sh", "true"], capture_output=True, text=True)
-    if probe.returncode != 0:
-        pytest.skip(f"{name} does not resolve here, and no mount namespace can be made: {probe.stderr.strip()}")
-    return ("unshare", "-m", "sh", "-c", own_hosts, "sh")

@@ -379,7 +379,7 @@ async fn nobody_pulls_where_host_and_policy_let_them() {
         offered[0].starts_with("Bearer realm=\"http://") && offered[0].contains("/token\""),
         "{offered:?}"
     );
-    assert!(offered[1].starts_with("Basic realm="), "{offered:?}");
+    assert_eq!(offered.len(), 1, "dockerd without credentials fails where Basic is offered as well: {offered:?}");
 
     set_policy(&wharf.root, &grant(&json!("*"), PULL)).await.ok();
     assert_eq!(nobody.pull().await.status, 200);
@@ -401,7 +401,7 @@ async fn nobody_pulls_where_host_and_policy_let_them() {
              resource-based policy allows the ecr:ListImages action"
         )
     );
-    challenge(&guest.start_push().await);
+    assert!(denied(&guest.start_push().await).starts_with("User: anonymous is not authorized"));
 
     // With a password, the token is its holder's.
     let known = Docker::login(&wharf.root).await;
@@ -424,7 +424,7 @@ async fn nobody_pulls_where_host_and_policy_let_them() {
     set_policy(&wharf.root, &grant(&json!("*"), PULL)).await.ok();
     for credential in [None, guest.credential.clone(), mine.credential.clone()] {
         let elsewhere = Docker { host: wharf.address.to_string(), ..Docker::nobody(&wharf.root, credential) };
-        assert_eq!(challenge(&elsewhere.pull().await).len(), 1);
+        assert!(challenge(&elsewhere.pull().await)[0].starts_with("Basic realm="));
         assert_eq!(elsewhere.get("/token").await.status, 404);
     }
 }

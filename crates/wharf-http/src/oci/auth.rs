@@ -1,7 +1,8 @@
 //! Who calls which registry: `Authorization: Basic AWS:<password>` and the `Host`. ECR's refusals, byte for byte.
 //!
-//! On hosts where the operator lets them, callers without credentials are heard too; those hosts offer `Bearer` beside
-//! `Basic`, because clients without credentials cannot answer a `Basic` challenge.
+//! On hosts where the operator lets them, callers without credentials are heard too; those hosts offer `Bearer` and
+//! nothing else, because clients without credentials cannot answer a `Basic` challenge, and dockerd gives up where one
+//! stands beside another. `Basic` credentials are taken all the same.
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
@@ -89,10 +90,12 @@ pub(super) async fn visitor(faces: &Faces, head: &Parts) -> Result<Visitor, Refu
         }
         HostTarget::Public => return Err(no_public_registry()),
     };
-    // A token that stands for nobody counts where nobody is heard, and for no more than nobody may.
-    match visitor.caller.is_anonymous() && !(open && is_pull(&head.method)) {
-        true => Err(Refused::NotAuthorized),
-        false => Ok(visitor),
+    // A token that stands for nobody counts where nobody is heard, and for no more than nobody may. Its holder has
+    // been through the challenge: another one would send it round in circles.
+    match (visitor.caller.is_anonymous(), open, is_pull(&head.method)) {
+        (false, ..) | (true, true, true) => Ok(visitor),
+        (true, true, false) => Err(only_pulls()),
+        (true, false, _) => Err(Refused::NotAuthorized),
     }
 }
 
@@ -119,6 +122,11 @@ pub(super) fn open_registry(faces: &Faces, host: &str) -> Result<RegistryRef, Re
 /// Whether a request only reads. Nothing else is ever open to nobody, whatever a policy says.
 fn is_pull(method: &Method) -> bool {
     *method == Method::GET || *method == Method::HEAD
+}
+
+fn only_pulls() -> Refused {
+    let text = "User: anonymous is not authorized to do anything but pull: log in with a password.";
+    Refused::With(OciError::new(StatusCode::FORBIDDEN, "DENIED", text))
 }
 
 fn no_registry() -> Refused {
@@ -212,17 +220,11 @@ fn unauthorized(head: &Parts, bearer_scheme: Option<&str>) -> Response<Body> {
     let mut response = answer::full(StatusCode::UNAUTHORIZED, Bytes::from_static(b"Not Authorized\n"));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    let text = format!("Basic realm=\"https://{host}/\",service=\"ecr.amazonaws.com\"");
-    if let Some(scheme) = bearer_scheme {
-        // First: clients that take the first challenge they understand get along without credentials.
-        let bearer = format!("Bearer realm=\"{scheme}://{host}/token\",service=\"ecr.amazonaws.com\"");
-        answer::insert_text(headers, WWW_AUTHENTICATE, bearer);
-        if let Ok(basic) = HeaderValue::try_from(text) {
-            headers.append(WWW_AUTHENTICATE, basic);
-        }
-    } else {
-        answer::insert_text(headers, WWW_AUTHENTICATE, text);
-    }
+    let offered = match bearer_scheme {
+        Some(scheme) => format!("Bearer realm=\"{scheme}://{host}/token\",service=\"ecr.amazonaws.com\""),
+        None => format!("Basic realm=\"https://{host}/\",service=\"ecr.amazonaws.com\""),
+    };
+    answer::insert_text(headers, WWW_AUTHENTICATE, offered);
     response
 }
 
@@ -278,13 +280,7 @@ mod tests {
         let head = http::Request::get("/v2/").header(HOST, "r.corp").body(()).unwrap().into_parts().0;
         let offered = unauthorized(&head, Some("https"));
         let offered: Vec<_> = offered.headers().get_all(WWW_AUTHENTICATE).iter().collect();
-        assert_eq!(
-            offered,
-            [
-                "Bearer realm=\"https://r.corp/token\",service=\"ecr.amazonaws.com\"",
-                "Basic realm=\"https://r.corp/\",service=\"ecr.amazonaws.com\""
-            ]
-        );
+        assert_eq!(offered, ["Bearer realm=\"https://r.corp/token\",service=\"ecr.amazonaws.com\""]);
         assert_eq!(realm("a\",b=\"c"), "Basic realm=\"https://localhost/\",service=\"ecr.amazonaws.com\"");
     }
 }
