@@ -379,7 +379,11 @@ async fn nobody_pulls_where_host_and_policy_let_them() {
         offered[0].starts_with("Bearer realm=\"http://") && offered[0].contains("/token\""),
         "{offered:?}"
     );
-    assert_eq!(offered.len(), 1, "dockerd without credentials fails where Basic is offered as well: {offered:?}");
+    assert_eq!(
+        offered.len(),
+        1,
+        "dockerd without credentials fails where Basic is offered as well: {offered:?}"
+    );
 
     set_policy(&wharf.root, &grant(&json!("*"), PULL)).await.ok();
     assert_eq!(nobody.pull().await.status, 200);
