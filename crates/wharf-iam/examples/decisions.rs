@@ -4,7 +4,7 @@
 //!
 //! The principal has 5 identity policies of 10 statements each, with actions, resource patterns, variables and
 //! conditions as people write them; no statement can be skipped, since any later one may deny. CPU time of the process
-//! is measured, not wall time.
+//! is measured, not wall time. On a shared virtual machine (EPYC, 2 cores) it was 858,000, best of seven.
 
 // A tool for people: its output is the point, and a failure may well stop it.
 #![allow(clippy::unwrap_used)]
