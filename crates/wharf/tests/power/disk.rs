@@ -67,6 +67,8 @@ pub enum Unsynced {
     Any(u64),
     /// All of them survive, but for those that a skipped sync was to make durable.
     Kept,
+    /// All of them survive, but for one of those that a skipped sync was to make durable: the disk wrote the others first.
+    KeptBut(usize),
 }
 
 /// The history of a directory and what is below it.
@@ -312,21 +314,27 @@ struct Chance {
     unsynced: Unsynced,
     random: Random,
     lost: Vec<bool>,
+    /// How many changes were met that a skipped sync was to make durable.
+    missed: usize,
 }
 
 impl Chance {
     fn new(unsynced: Unsynced, nodes: usize) -> Self {
         let seed = match unsynced {
-            Unsynced::Lost | Unsynced::Kept => 0,
+            Unsynced::Lost | Unsynced::Kept | Unsynced::KeptBut(_) => 0,
             Unsynced::Prefix(seed) | Unsynced::Any(seed) => seed,
         };
-        Self { unsynced, random: Random::new(seed), lost: vec![false; nodes] }
+        Self { unsynced, random: Random::new(seed), lost: vec![false; nodes], missed: 0 }
     }
 
     fn survivor(&mut self, node: Node, change: &Change, missed: bool) -> Option<Change> {
         match self.unsynced {
             Unsynced::Lost => None,
             Unsynced::Kept => (!missed).then(|| change.clone()),
+            Unsynced::KeptBut(which) => {
+                self.missed += usize::from(missed);
+                (!missed || self.missed != which + 1).then(|| change.clone())
+            }
             Unsynced::Prefix(_) => {
                 self.lost[node] |= self.random.percent(25);
                 (!self.lost[node]).then(|| change.clone())

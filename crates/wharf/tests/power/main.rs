@@ -36,6 +36,8 @@ const IMAGES: u64 = 240;
 
 /// Boundaries after a missing sync at which the power goes while everything else survives.
 const NEAR: usize = 16;
+/// How many of the changes that a missing sync was to make durable are lost alone, one after the other.
+const ALONE: usize = 4;
 /// Power cuts soon after a missing sync on which anything may survive.
 const SEEDS: u64 = 6;
 const NONE: Skipped<'static> = &|_| false;
@@ -148,15 +150,18 @@ impl Film {
         all.into_iter().collect()
     }
 
-    /// What goes wrong when some places do not sync, if anything: with nothing else surviving, with everything else, and
-    /// with any part of it.
+    /// What goes wrong when some places do not sync, if anything: with nothing else surviving, with everything else, with
+    /// one change after the other lost alone, and with any part of it.
     fn loss_without(&self, skipped: Skipped<'_>) -> Option<String> {
         let missing: Vec<usize> =
             self.disk.syncs().filter(|(_, site)| skipped(site)).map(|(at, _)| at).collect();
         let boundaries = self.boundaries();
         let lost = boundaries.iter().map(|until| (*until, Unsynced::Lost));
         let soon = boundaries.iter().filter(|until| **until >= missing[0]).take(NEAR);
-        let kept = soon.map(|until| (*until, Unsynced::Kept));
+        let kept = soon.flat_map(|until| {
+            let but = (0..ALONE).map(Unsynced::KeptBut);
+            but.chain([Unsynced::Kept]).map(move |unsynced| (*until, unsynced))
+        });
         let near = |seed: u64| {
             let steps =
                 missing.iter().take(2).flat_map(|at| at + 1..at + 10).filter(|at| *at <= self.disk.len());
