@@ -15,6 +15,7 @@ mod wire;
 mod worker;
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use check::Found;
@@ -29,8 +30,12 @@ use wire::{AwsKey, Client, basic};
 const KILLS: u64 = 110;
 /// Clients at work at once.
 const WORKERS: usize = 4;
-/// Longest time under load before a kill.
-const LOAD_MICROS: u64 = 140_000;
+/// Most steps that the clients do before a kill, together. Steps and not time: on a slow machine as much is hit.
+const STEPS: u64 = 40;
+/// Longest time from there to the kill, so that it strikes within a step.
+const STRIKE_MICROS: u64 = 8_000;
+/// A step that takes longer is one that does not end.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Starts that are killed before they are finished.
 const EARLY_PERCENT: u64 = 12;
 
@@ -116,17 +121,17 @@ fn load_and_kill(
     credential: &str,
     random: &mut Random,
 ) -> Vec<Ledger> {
-    let killing = AtomicBool::new(false);
-    let (killing, address) = (&killing, process.address.clone());
-    let address = &address;
+    let (killing, address) = (&AtomicBool::new(false), &process.address.clone());
+    let (step, steps) = mpsc::channel();
     std::thread::scope(|scope| {
         let mut threads = Vec::new();
         for mut ledger in ledgers {
             let random = random.fork();
             let client = Client::connect(address).unwrap().with(credential);
+            let step = step.clone();
             threads.push(scope.spawn(move || {
                 let number = ledger.number;
-                let error = worker::Worker { client, ledger: &mut ledger, pool, claims, random }.work();
+                let error = worker::Worker { client, ledger: &mut ledger, pool, claims, random }.work(&step);
                 assert!(
                     killing.load(Ordering::SeqCst),
                     "client {number} was cut off before the kill: {error}"
@@ -134,7 +139,10 @@ fn load_and_kill(
                 ledger
             }));
         }
-        std::thread::park_timeout(Duration::from_micros(random.below(LOAD_MICROS)));
+        for _ in 0..random.below(STEPS) {
+            steps.recv_timeout(PATIENCE).expect("the clients work");
+        }
+        std::thread::park_timeout(Duration::from_micros(random.below(STRIKE_MICROS)));
         killing.store(true, Ordering::SeqCst);
         process.kill();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()

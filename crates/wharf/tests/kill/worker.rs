@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 
 use crate::content::{Blob, Image, Pool};
 use crate::ledger::{Change, Claims, FIXED, Ledger, Upload, remember};
@@ -22,12 +23,14 @@ pub struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    /// Works until the connection breaks, and says how.
-    pub fn work(mut self) -> io::Error {
+    /// Works until the connection breaks, and says how; tells of each step.
+    pub fn work(mut self, steps: &Sender<()>) -> io::Error {
         loop {
             if let Err(error) = self.step() {
                 return error;
             }
+            // Nobody counts any more when the kill is near.
+            let _ = steps.send(());
         }
     }
 
