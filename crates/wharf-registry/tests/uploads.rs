@@ -227,11 +227,13 @@ async fn an_upload_without_a_row_goes_on_in_every_way() {
         assert_eq!((depot.uploads().await, depot.read(&at, &digest).await.unwrap()), (0, bytes));
     }
     // A write that fails after its effect: the row is there, and is found.
+    depot.tidied().await;
     let id = start(&depot).await;
     depot.meta_faults.fail(Site::Commit, 1, When::After, MetaError::Full);
     depot.registry.append_upload(&at, id, None, body(&content(3, 10))).await.unwrap_err();
     assert_eq!((stands_at(&depot, id).await, depot.uploads().await), (Some(10), 1));
     depot.registry.cancel_upload(&at, id).await.unwrap();
+    depot.tidied().await;
     // The same of a whole blob: it is there, and the repetition says so.
     let id = start(&depot).await;
     depot.meta_faults.fail(Site::Commit, 1, When::After, MetaError::Full);
@@ -546,6 +548,7 @@ async fn a_read_only_disk_is_called_by_its_name() {
         let refused = depot.registry.put_blob(&at, Digest::sha256(&bytes), body(&bytes)).await;
         assert!(matches!(refused, Err(RegistryError::StorageReadOnly)), "{call}: {refused:?}");
     }
+    depot.tidied().await;
     depot.meta_faults.fail(Site::Statement, 1, When::Before, MetaError::ReadOnly);
     let refused = depot.registry.put_blob(&at, Digest::sha256(b"small"), body(b"small")).await;
     assert!(matches!(refused, Err(RegistryError::StorageReadOnly)), "{refused:?}");

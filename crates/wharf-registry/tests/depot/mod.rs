@@ -185,13 +185,23 @@ impl Depot {
 
     /// Waits for cleanup that runs beside requests.
     pub async fn settled(&self, holds: impl AsyncFn(&Self) -> bool) {
-        for _ in 0..100_000 {
-            if holds(self).await {
-                return;
-            }
+        let began = std::time::Instant::now();
+        while !holds(self).await {
+            assert!(began.elapsed().as_secs() < 60, "what was to be cleaned up is still there");
             tokio::task::yield_now().await;
         }
-        panic!("what was to be cleaned up is still there");
+    }
+
+    /// Waits until failed requests have left nothing to do: what is made to fail next is the next request.
+    pub async fn tidied(&self) {
+        self.settled(async |depot| {
+            let mut left = depot.uploads().await;
+            for state in ["writing", "trashed", "deleting"] {
+                left += depot.objects(state).await;
+            }
+            left == 0
+        })
+        .await;
     }
 
     pub async fn assert_clean(&self) {
