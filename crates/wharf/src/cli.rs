@@ -8,6 +8,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Su
 use wharf_types::{AccountId, Reference, Region, RepositoryName};
 
 use crate::client::arguments::ClientAction;
+use crate::import;
 use crate::in_use::InUseAction;
 use crate::settings::{Kind, SETTINGS, Setting, Value};
 
@@ -94,6 +95,23 @@ Examples:
     /// Tell the registry which images run, or see what it was told
     #[command(subcommand)]
     InUse(InUseAction),
+    /// Copy repositories of another registry, of Amazon ECR or of an image layout into a wharf
+    #[command(after_help = "\
+Examples:
+  wharf import oci://registry.example.com              # every repository that it lists
+  wharf import oci://docker.io/library/alpine --tags '3.*' --prefix mirror
+  wharf import ecr://123456789012.dkr.ecr.eu-west-1.amazonaws.com/team
+  wharf import ecr://wharf.example.com --profile old --to https://new.example.com --to-profile new
+  wharf import layout:build/image --repository team/app
+  wharf import ecr://… --dry-run                       # only tell how the two differ
+
+Copies images with their tags, digests and referrers, byte for byte; from ecr:// also policies, lifecycle, mutability,
+scanning, encryption and tags of repositories. What is there already is not transferred again: an import that was
+interrupted is started again and goes on. At the end both sides are compared. Logins of the source are docker's (docker
+login), or --username; for ecr:// the AWS CLI's variables and profiles. See docs/moving.md.
+
+Exit status: 0 source and destination are the same, 1 they differ or it failed, 2 used wrongly.")]
+    Import(Box<import::Arguments>),
     /// Manage images
     #[command(subcommand)]
     Image(ImageAction),

@@ -7,6 +7,7 @@ mod client;
 mod command;
 mod control;
 mod explain;
+mod import;
 mod in_use;
 mod lifecycle;
 mod logging;
@@ -128,6 +129,12 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             logging::install(settings.log_format, "warn")?;
             return runtime()?.block_on(in_use::run(action, &settings));
         }
+        Action::Import(arguments) => {
+            let layers = read_settings(&place, &[])?;
+            let settings = Settings::from_layers(&layers)?;
+            logging::install(settings.log_format, "warn")?;
+            return runtime()?.block_on(import::run(*arguments, &settings));
+        }
         Action::Operations => return say(&wharf_http::aws::operations_markdown()),
         Action::Dialect => return say(&app::dialect_markdown()),
         Action::Version => return say(concat!("wharf ", env!("CARGO_PKG_VERSION"))),
@@ -223,6 +230,7 @@ fn request(action: Action) -> anyhow::Result<(AdminRequest, bool)> {
         | Action::Policy(_)
         | Action::Client(_)
         | Action::InUse(_)
+        | Action::Import(_)
         | Action::Operations
         | Action::Dialect
         | Action::Version => anyhow::bail!("not a command for the data directory's owner"),

@@ -157,6 +157,20 @@ impl Api {
         self.ecr.host()
     }
 
+    /// What sends the requests.
+    pub fn http(&self) -> &HttpClient {
+        &self.http
+    }
+
+    /// Has roles assumed at another server than the one that is called.
+    ///
+    /// # Errors
+    /// If `url` is none of a server.
+    pub fn set_sts(&mut self, url: &str) -> Result<(), ApiError> {
+        self.sts = Endpoint::of_url(url)?;
+        Ok(())
+    }
+
     /// The user's credentials, or where they come from.
     ///
     /// # Errors

@@ -59,7 +59,7 @@ pub fn aws_profile(
     let authority = self_signed.then(|| settings.data_dir.join("tls/ca.pem"));
     let profile = Profile {
         name,
-        endpoint: endpoint.map_or_else(|| local_endpoint(settings), Ok)?,
+        endpoint: endpoint.map_or_else(|| local_endpoint(settings, "--endpoint"), Ok)?,
         region: region.unwrap_or_else(|| settings.default_region.clone()),
         ca_bundle: ca_bundle.or(authority).map(|path| absolute(&path)).transpose()?,
         key: read_key(credentials.as_deref(), &settings.data_dir)?,
@@ -119,12 +119,28 @@ impl Profile {
     }
 }
 
-/// Where a server with these settings is reached from this machine.
-fn local_endpoint(settings: &Settings) -> anyhow::Result<String> {
+/// The variables of somebody who has nothing but an access key: that of a file, or the first account's.
+///
+/// # Errors
+/// If there is no such key.
+pub fn key_environment(file: Option<&Path>, data_dir: &Path) -> anyhow::Result<Environment> {
+    let Key { id, secret, token } = read_key(file, data_dir)?;
+    let mut environment = Environment::default();
+    environment.set("AWS_ACCESS_KEY_ID", &id);
+    environment.set("AWS_SECRET_ACCESS_KEY", &secret);
+    environment.set("AWS_SESSION_TOKEN", token.as_deref().unwrap_or_default());
+    Ok(environment)
+}
+
+/// Where a server with these settings is reached from this machine; `flag` is what says it otherwise.
+///
+/// # Errors
+/// If the settings do not tell.
+pub fn local_endpoint(settings: &Settings, flag: &str) -> anyhow::Result<String> {
     let scheme = if settings.tls == TlsMode::Off { "http" } else { "https" };
     let (host, port) = settings.listen.rsplit_once(':').context("the setting listen has no port")?;
     if port == "0" {
-        bail!("the server chooses its port by itself: say where it is with --endpoint");
+        bail!("the server chooses its port by itself: say where it is with {flag}");
     }
     let host = if matches!(host, "" | "0.0.0.0" | "[::]") { "127.0.0.1" } else { host };
     Ok(format!("{scheme}://{host}:{port}"))
@@ -150,7 +166,7 @@ fn read_key(file: Option<&Path>, data_dir: &Path) -> anyhow::Result<Key> {
         None => {
             let path = welcome::credentials_path(data_dir);
             let name = path.display().to_string();
-            let hint = || format!("cannot read {name}; name a file with an access key by --credentials");
+            let hint = || format!("cannot read {name}; name another file with an access key");
             (std::fs::read_to_string(&path).with_context(hint)?, name)
         }
     };

@@ -73,6 +73,16 @@ impl DockerConfig {
         .collect()
     }
 
+    /// User and password of a registry that are in the file itself.
+    pub fn login_of(&self, registry: &RegistryHost) -> Option<(String, String)> {
+        let auths = self.members.get("auths")?.as_object()?;
+        let named = |host: &String| host.parse::<RegistryHost>().is_ok_and(|host| host == *registry);
+        let (_, entry) = auths.iter().find(|(host, _)| named(host))?;
+        let text = String::from_utf8(STANDARD.decode(entry["auth"].as_str()?).ok()?).ok()?;
+        let (user, password) = text.split_once(':').filter(|(user, _)| !user.is_empty())?;
+        Some((user.to_owned(), password.to_owned()))
+    }
+
     /// The helper that is asked for this very registry, `wharf` for `docker-credential-wharf`.
     pub fn helper_of(&self, registry: &RegistryHost) -> Option<&str> {
         let helpers = self.members.get("credHelpers")?.as_object()?;

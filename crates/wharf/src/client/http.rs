@@ -107,6 +107,13 @@ pub enum HttpError {
     },
 }
 
+impl HttpError {
+    /// Whether another attempt may have an answer.
+    pub fn is_passing(&self) -> bool {
+        !matches!(self, Self::Certificates { .. })
+    }
+}
+
 /// An answer.
 #[derive(Debug)]
 pub struct HttpAnswer {
@@ -136,6 +143,11 @@ impl HttpClient {
         }
         let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
         Ok(Self(TlsConnector::from(Arc::new(config))))
+    }
+
+    /// Whom it trusts, for other clients to trust the same.
+    pub fn tls(&self) -> ClientConfig {
+        ClientConfig::clone(self.0.config())
     }
 
     /// Sends a POST to `/` with these headers; `host` is set here.

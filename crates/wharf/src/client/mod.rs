@@ -16,9 +16,13 @@ mod password_cache;
 mod registry_host;
 mod replace;
 
-pub use api::{Api, Asked, JsonService};
-pub use aws_profile::aws_profile;
+pub use api::{Api, ApiError, Asked, JsonService, Password};
+pub use aws_profile::{aws_profile, key_environment, local_endpoint};
+pub use aws_settings::{CredentialSource, Credentials};
 pub use credential_helper::{HELPER_NAME, credential_helper};
+pub use docker_config::DockerConfig;
 pub use environment::Environment;
+pub use http::HttpClient;
 pub use kubelet::kubelet_credential_provider;
 pub use login::login;
+pub use registry_host::RegistryHost;

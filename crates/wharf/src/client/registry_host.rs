@@ -55,6 +55,11 @@ impl RegistryHost {
         }
     }
 
+    /// Whether it is a name that stands for this machine whatever a resolver says.
+    pub fn is_localhost(&self) -> bool {
+        is_localhost(self.name())
+    }
+
     /// Whether it is this machine, where plain HTTP is as good as any.
     pub fn is_loopback(&self) -> bool {
         is_loopback(self.name())

@@ -5,6 +5,9 @@ mod certificates;
 mod client;
 mod commands;
 mod in_use;
+mod moving;
 mod server;
 mod serving;
 mod settings;
+#[path = "../wire/mod.rs"]
+mod wire;
