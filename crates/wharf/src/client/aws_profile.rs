@@ -269,7 +269,10 @@ mod tests {
         let endpoint = |listen: &str, tls: &str| {
             let flags = [("listen", listen), ("tls", tls)]
                 .map(|(name, value)| (Setting::find(name).unwrap(), value.to_owned()));
-            local_endpoint(&Settings::from_layers(&Layers::defaults().with_flags(&flags)).unwrap())
+            local_endpoint(
+                &Settings::from_layers(&Layers::defaults().with_flags(&flags)).unwrap(),
+                "--endpoint",
+            )
         };
         assert_eq!(endpoint("127.0.0.1:5050", "off").unwrap(), "http://127.0.0.1:5050");
         assert_eq!(endpoint("0.0.0.0:443", "self-signed").unwrap(), "https://127.0.0.1:443");

@@ -81,7 +81,7 @@ async fn oci(host: &RegistryHost, path: Option<String>, from: &From) -> anyhow::
         None => docker_login(&environment, &key)?,
     };
     let registry = Registry::open(&host, scheme, &trust, login).await?;
-    Ok(Source::Registry { registry, ecr: None, path })
+    Ok(Source::Registry { registry: Box::new(registry), ecr: None, path })
 }
 
 async fn amazon(host: &RegistryHost, path: Option<String>, from: &From) -> anyhow::Result<Source> {
@@ -122,7 +122,7 @@ async fn amazon(host: &RegistryHost, path: Option<String>, from: &From) -> anyho
     };
     ecr.password(false).await.with_context(|| format!("cannot import from {host}"))?;
     let registry = Registry::open(&oci, scheme, &trust, Login::Ecr(Arc::clone(&ecr))).await?;
-    Ok(Source::Registry { registry, ecr: Some(ecr), path })
+    Ok(Source::Registry { registry: Box::new(registry), ecr: Some(ecr), path })
 }
 
 /// Host and scheme of a URL.

@@ -18,7 +18,7 @@ pub enum Source {
     /// A registry; with ECR's API, it has settings too.
     Registry {
         /// By OCI Distribution.
-        registry: Registry,
+        registry: Box<Registry>,
         /// By ECR's API.
         ecr: Option<Arc<Ecr>>,
         /// The repository or path to import.
