@@ -233,7 +233,6 @@ async fn an_upload_without_a_row_goes_on_in_every_way() {
     depot.registry.append_upload(&at, id, None, body(&content(3, 10))).await.unwrap_err();
     assert_eq!((stands_at(&depot, id).await, depot.uploads().await), (Some(10), 1));
     depot.registry.cancel_upload(&at, id).await.unwrap();
-    depot.tidied().await;
     // The same of a whole blob: it is there, and the repetition says so.
     let id = start(&depot).await;
     depot.meta_faults.fail(Site::Commit, 1, When::After, MetaError::Full);
