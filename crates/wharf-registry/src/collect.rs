@@ -51,6 +51,13 @@ pub(crate) struct Collector {
     unknown: tokio::sync::Mutex<HashMap<ObjectId, Timestamp>>,
 }
 
+impl Collector {
+    /// Keeps the collector from running for as long as the answer lives.
+    pub async fn pause(&self) -> impl Drop {
+        self.unknown.lock().await
+    }
+}
+
 impl Registry {
     /// Collects once. Runs wait for each other.
     ///

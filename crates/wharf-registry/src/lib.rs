@@ -8,6 +8,7 @@
 mod access;
 mod accounts;
 mod archive;
+mod backup;
 mod blobs;
 mod cache;
 mod clock;
@@ -43,6 +44,7 @@ mod uploads;
 
 pub use access::{Ask, Authorized, Caller, Decided, DecidingStatement, ExplainError, Explanation, Origin};
 pub use accounts::{AccessKeyInfo, AccessKeyRecord, NewAccessKey, PasswordError};
+pub use backup::BackupReport;
 pub use blobs::{BlobInfo, BlobReader, LayerCheck, LayerState};
 pub use clock::Clock;
 pub use collect::CollectReport;

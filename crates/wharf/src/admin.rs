@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -57,6 +58,11 @@ pub enum AdminRequest {
     Gc,
     /// Checks every object.
     Scrub,
+    /// Makes a backup.
+    Backup {
+        /// The directory, absolute.
+        to: PathBuf,
+    },
     /// Restores deleted images.
     Undelete {
         /// Owner; the default account if not given.
@@ -269,6 +275,12 @@ pub trait AdminOps: Send + Sync + 'static {
     fn collect(&self, progress: Progress) -> impl Future<Output = Result<Value, AdminError>> + Send;
     /// Checks every object; a JSON object of counts and findings.
     fn scrub(&self, progress: Progress) -> impl Future<Output = Result<Value, AdminError>> + Send;
+    /// Makes a backup in a directory; a JSON object of counts and of what is missing.
+    fn back_up(
+        &self,
+        to: &Path,
+        progress: Progress,
+    ) -> impl Future<Output = Result<Value, AdminError>> + Send;
     /// Restores images; a JSON object of what was restored.
     fn undelete(
         &self,
@@ -345,6 +357,7 @@ pub async fn run<O: AdminOps>(
         }
         AdminRequest::Gc => ops.collect(progress).await,
         AdminRequest::Scrub => ops.scrub(progress).await,
+        AdminRequest::Backup { to } => ops.back_up(&to, progress).await,
         AdminRequest::Undelete { account, region, repository, image } => {
             ops.undelete(Text::take(account), Text::take(region), repository.0, Text::take(image)).await
         }

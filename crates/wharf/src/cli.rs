@@ -82,6 +82,22 @@ SIGTERM and SIGINT drain: no new connections, requests in flight are finished, e
         after_help = "What does not match is quarantined, so that it is never served and a new push replaces it."
     )]
     Scrub(Output),
+    /// Copy everything into a directory that wharf can be started from
+    #[command(after_help = "\
+Examples:
+  wharf backup --to /backup/wharf                      # again: only what is new is copied, what is gone is removed
+
+Runs beside a running server; what was acknowledged before it began is in it. The root key is not: keep a copy of it
+elsewhere. To restore, copy the directory to where the data directory was, put `root-key` into it, and run wharf scrub.
+For metadata in sqlite. Exit status 1 if something that ought to be stored is missing.")]
+    Backup {
+        /// An empty or absent directory, or an earlier backup of the same deployment
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
     /// Restore deleted images that are still in the trash
     #[command(after_help = "\
 Examples:

@@ -11,6 +11,7 @@ mod import;
 mod in_use;
 mod lifecycle;
 mod logging;
+mod notify;
 mod ops;
 mod policy;
 mod serve;
@@ -202,6 +203,11 @@ fn request(action: Action) -> anyhow::Result<(AdminRequest, bool)> {
         }
         Action::Gc(Output { json }) => (AdminRequest::Gc, json),
         Action::Scrub(Output { json }) => (AdminRequest::Scrub, json),
+        Action::Backup { to, output } => {
+            // Whoever does it works elsewhere.
+            let to = std::path::absolute(to)?;
+            (AdminRequest::Backup { to }, output.json)
+        }
         Action::Undelete(undelete) => {
             let json = undelete.output.json;
             let request = AdminRequest::Undelete {

@@ -1,5 +1,6 @@
 //! The administrator's commands, done by the registry.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -114,6 +115,18 @@ impl AdminOps for RegistryOps {
             "damaged": found.damaged,
             "missing": found.missing,
             "contradictions": found.contradictions,
+        }))
+    }
+
+    async fn back_up(&self, to: &Path, progress: Progress) -> Result<Value, AdminError> {
+        let made = self.0.back_up(to, &progress).await?;
+        Ok(json!({
+            "clean": made.missing.is_empty(),
+            "objects": made.objects,
+            "copied": made.copied,
+            "copied_bytes": made.copied_bytes,
+            "removed": made.removed,
+            "missing": made.missing,
         }))
     }
 

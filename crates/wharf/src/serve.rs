@@ -17,6 +17,7 @@ use wharf_http::server::{Drained, Server, ServerLimits};
 
 use crate::app::{self, App};
 use crate::control::{self, DataDir};
+use crate::notify::ServiceManager;
 use crate::settings::{Settings, TlsMode};
 use crate::tls::{self, Authority, CertificateFiles, CurrentCertificate};
 use crate::welcome::{self, Address};
@@ -78,12 +79,19 @@ async fn run(
         warn!(%error, "nobody reads standard output");
     }
     info!(address = %address.listening, scheme = address.scheme, "serving");
+    let manager = Arc::new(ServiceManager::of_process());
+    manager.ready(&format!("serving on {}", address.url()));
+    let alive = tokio::spawn({
+        let manager = manager.clone();
+        async move { manager.keep_alive().await }
+    });
     let signals = tokio::spawn(signals.wait(shutdown.clone()));
     let faces = Arc::new(faces);
-    background.spawn(stop_being_ready(faces.clone(), shutdown.clone()));
+    background.spawn(stop_being_ready(faces.clone(), manager, shutdown.clone()));
     let drained = server.serve(faces.clone(), shutdown.clone()).await;
     // What is left is closing the stores: short, and nothing that a second signal could hasten. It stays caught.
     signals.abort();
+    alive.abort();
     shutdown.cancel();
     commands.await.context("the command socket failed")?;
     background.close();
@@ -100,9 +108,10 @@ async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Tells load balancers from the first moment of a drain.
-async fn stop_being_ready(faces: Arc<Faces>, shutdown: CancellationToken) {
+/// Tells load balancers and the service manager from the first moment of a drain.
+async fn stop_being_ready(faces: Arc<Faces>, manager: Arc<ServiceManager>, shutdown: CancellationToken) {
     shutdown.cancelled().await;
+    manager.stopping();
     faces.begin_shutdown();
 }
 

@@ -26,6 +26,7 @@ mod readers;
 pub mod repositories;
 pub mod scrub;
 pub mod settings;
+mod snapshot;
 mod sqlite;
 mod stats;
 pub mod tags;
@@ -37,7 +38,7 @@ mod value;
 mod writer;
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
     thread::JoinHandle,
 };
@@ -76,6 +77,7 @@ pub struct Meta {
 }
 
 struct Inner {
+    path: PathBuf,
     queue: mpsc::Sender<Message>,
     readers: Arc<Readers>,
     counters: Arc<Counters>,
@@ -110,7 +112,8 @@ impl Meta {
             .name("metadata-writer".into())
             .spawn(move || writer.run())
             .map_err(|error| MetaError::Io(error.to_string().into()))?;
-        let inner = Inner { queue, readers, counters, writer: Mutex::new(Some(thread)) };
+        let inner =
+            Inner { path: path.to_owned(), queue, readers, counters, writer: Mutex::new(Some(thread)) };
         Ok(Meta { inner: Arc::new(inner) })
     }
 
@@ -196,6 +199,14 @@ impl Meta {
         E: From<MetaError> + Send + 'static,
     {
         self.read_now(work)
+    }
+
+    /// Copies the whole metadata, as of one instant, into the new file `to`, while others read and write. The file is
+    /// durable, its name is not yet.
+    pub async fn copy_to(&self, to: &Path) -> Result<(), MetaError> {
+        let (from, to) = (self.inner.path.clone(), to.to_owned());
+        let copying = tokio::task::spawn_blocking(move || snapshot::copy(&from, &to));
+        copying.await.unwrap_or_else(|_| Err(MetaError::other("copying the metadata panicked")))
     }
 
     /// What has been done since the metadata was opened.

@@ -429,6 +429,24 @@ pub fn page_live(tx: &mut Tx<'_>, after: &str, limit: usize) -> Result<Vec<LiveO
     )
 }
 
+/// A page of the objects outside the metadata whose bytes may still be wanted, in order of id, after `after`
+/// (exclusive).
+pub fn page_stored(
+    tx: &mut Tx<'_>,
+    after: &str,
+    limit: usize,
+) -> Result<Vec<(StoredObject, ObjectState)>, MetaError> {
+    tx.query_all(
+        "SELECT id, store, sealed_as, size, stored_size, state
+         FROM objects
+         WHERE state IN ('writing', 'live', 'trashed') AND NOT inline AND id > $1
+         ORDER BY id
+         LIMIT $2",
+        &[&after, &limit],
+        |row| Ok((stored(row)?, ObjectState::of(row, 5)?)),
+    )
+}
+
 /// One object that is live or on its way to be, as [`page_live`] gives it: a copy that is being made is read as the
 /// object `of` whose content it shall have.
 pub fn find_copy(tx: &mut Tx<'_>, copy: ObjectId, of: ObjectId) -> Result<Option<LiveObject>, MetaError> {

@@ -1,6 +1,7 @@
 //! Both ends of the socket, on a registry that only pretends.
 
 use std::future::Future;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -48,6 +49,9 @@ impl AdminOps for Pretend {
         _: Option<Region>,
         _: Option<Duration>,
     ) -> impl Future<Output = Result<String, AdminError>> + Send {
+        refused()
+    }
+    fn back_up(&self, _: &Path, _: Progress) -> impl Future<Output = Result<Value, AdminError>> + Send {
         refused()
     }
     async fn collect(&self, progress: Progress) -> Result<Value, AdminError> {

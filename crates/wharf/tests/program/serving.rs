@@ -3,7 +3,9 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::server::{Server, eventually, outcome, succeeds, wharf};
 
@@ -168,6 +170,27 @@ fn a_second_signal_ends_a_drain_that_hangs() {
     server.signal("INT");
     let (code, _, errors) = server.wait();
     assert_eq!(code, Some(1), "{errors}");
+}
+
+#[test]
+fn the_service_manager_is_told() {
+    let parent = tempfile::tempdir().unwrap();
+    let socket = parent.path().join("notify");
+    let manager = UnixDatagram::bind(&socket).unwrap();
+    manager.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut command = wharf(&parent.path().join("data"), &["serve", "--listen", "127.0.0.1:0"]);
+    let server = Server::spawn(command.env("NOTIFY_SOCKET", &socket).env("WATCHDOG_USEC", "50000"));
+    let heard = || {
+        let mut message = [0; 200];
+        let length = manager.recv(&mut message).unwrap();
+        String::from_utf8_lossy(&message[..length]).into_owned()
+    };
+    assert_eq!(heard(), format!("READY=1\nSTATUS=serving on {}", server.url));
+    assert_eq!((heard(), heard()), ("WATCHDOG=1".to_owned(), "WATCHDOG=1".to_owned()));
+    server.signal("TERM");
+    let last = std::iter::repeat_with(heard).find(|message| message != "WATCHDOG=1");
+    assert_eq!(last.as_deref(), Some("STOPPING=1\nSTATUS=draining"));
+    assert_eq!(server.wait().0, Some(0));
 }
 
 #[test]
