@@ -81,7 +81,7 @@ class Load:
 
 
 def restore(backup, data_dir, root_key):
-    """What docs/operations.md tells to do."""
+    """What docs/backup.md tells to do."""
     shutil.rmtree(data_dir)
     shutil.copytree(backup, data_dir)
     if root_key is not None:

@@ -134,6 +134,14 @@ def test_what_was_acknowledged_survives_a_kill(running):
         assert running.registry.blob(repository, digest).expect(200).body == data
 
 
+def test_an_audit_log_on_a_full_disk_stops_no_request(make_server):
+    running = Running(make_server("--audit-log", "/dev/full"))
+    running.registry.push(running.repository(), images.image("audit-full"), "v1")
+    wait_until(lambda: "audit records cannot be written" in running.server.output(), "the log to say so")
+    running.server.stop()
+    assert running.server.output().count("audit records cannot be written") <= 2, "not once for each record"
+
+
 # ---------------------------------------------------------------- TLS
 
 

@@ -1,12 +1,13 @@
 //! One record per call, CloudTrail-shaped: who did what to which resource, from where, and how it ended.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use prometheus_client::metrics::counter::Counter;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use wharf_iam::decision::{Identity, Need};
@@ -16,6 +17,10 @@ use crate::config::AuditSink;
 
 /// Records that may wait for the disk; then calls wait, because a record must not get lost.
 const QUEUE: usize = 4096;
+/// Bytes that are written at once, if so much waits.
+const BATCH: usize = 64 * 1024;
+/// Bytes of records that are kept while the file cannot be written; further ones are lost, and counted.
+const KEPT: usize = 1 << 20;
 
 /// A call that has been answered.
 #[derive(Debug)]
@@ -65,11 +70,12 @@ pub enum Audit {
 }
 
 impl Audit {
-    /// Opens the sink.
+    /// Opens the sink. A file that cannot be written (a full disk) stops no request: what waits too long is lost, and
+    /// counted in `lost`.
     ///
     /// # Errors
     /// If the file cannot be opened for appending.
-    pub fn open(sink: &AuditSink) -> io::Result<Self> {
+    pub fn open(sink: &AuditSink, lost: Counter) -> io::Result<Self> {
         let path = match sink {
             AuditSink::Off => return Ok(Self::Off),
             AuditSink::Log => return Ok(Self::Log),
@@ -79,7 +85,7 @@ impl Audit {
         let (queue, lines) = mpsc::channel(QUEUE);
         let writer = std::thread::Builder::new()
             .name("audit".into())
-            .spawn(move || write_lines(file, &path, lines))?;
+            .spawn(move || write_lines(Lines { file, waiting: Vec::new(), lost }, &path, lines))?;
         Ok(Self::File { queue, writer })
     }
 
@@ -167,15 +173,58 @@ impl AuditRecord<'_> {
     }
 }
 
-/// Writes what is queued, and flushes whenever the queue is empty.
-fn write_lines(file: File, path: &Path, mut lines: mpsc::Receiver<Vec<u8>>) {
-    let mut file = BufWriter::new(file);
+/// The file, and the lines that wait for it.
+struct Lines<W> {
+    file: W,
+    waiting: Vec<u8>,
+    lost: Counter,
+}
+
+impl<W: Write> Lines<W> {
+    /// Writes what waits. What a failure leaves waits on, from the very byte, so that no line is torn.
+    fn flush(&mut self) -> io::Result<()> {
+        let (mut done, mut outcome) = (0, Ok(()));
+        while outcome.is_ok() && done < self.waiting.len() {
+            match self.file.write(&self.waiting[done..]) {
+                Ok(0) => outcome = Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => done += written,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => outcome = Err(error),
+            }
+        }
+        self.waiting.drain(..done);
+        outcome
+    }
+
+    /// Adds a line, unless too many wait that cannot be written.
+    fn add(&mut self, line: &[u8]) {
+        let fits = |waiting: &[u8]| waiting.len() + line.len() <= KEPT;
+        if !fits(&self.waiting) {
+            // Its failure is told by the flush that follows.
+            let _ = self.flush();
+        }
+        if fits(&self.waiting) {
+            self.waiting.extend_from_slice(line);
+        } else {
+            self.lost.inc();
+        }
+    }
+
+    /// Counts what waits as lost.
+    fn give_up(&mut self) {
+        self.lost.inc_by(self.waiting.iter().filter(|byte| **byte == b'\n').count() as u64);
+    }
+}
+
+/// Writes what is queued, at the latest whenever the queue is empty.
+fn write_lines(mut file: Lines<File>, path: &Path, mut lines: mpsc::Receiver<Vec<u8>>) {
     let mut failing = false;
     while let Some(line) = lines.blocking_recv() {
-        let mut result = file.write_all(&line);
-        if lines.is_empty() {
-            result = result.and_then(|()| file.flush());
+        file.add(&line);
+        if !lines.is_empty() && file.waiting.len() < BATCH {
+            continue;
         }
+        let result = file.flush();
         if let Err(error) = &result
             && !failing
         {
@@ -185,6 +234,7 @@ fn write_lines(file: File, path: &Path, mut lines: mpsc::Receiver<Vec<u8>>) {
     }
     if let Err(error) = file.flush() {
         tracing::error!(%error, path = %path.display(), "audit records cannot be written");
+        file.give_up();
     }
 }
 
@@ -196,7 +246,7 @@ mod tests {
     async fn records_are_in_the_file_after_close() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("audit.jsonl");
-        let audit = Audit::open(&AuditSink::File(path.clone())).unwrap();
+        let audit = Audit::open(&AuditSink::File(path.clone()), Counter::default()).unwrap();
         let identity = Identity::root("123456789012".parse().unwrap(), "AKIDEXAMPLE");
         let arn = "arn:aws:ecr:us-east-1:123456789012:repository/a";
         let needs = [Need::new("ecr:PutImage", arn, identity.account)];
@@ -227,5 +277,52 @@ mod tests {
         assert_eq!(records[0]["resources"], json!([{"ARN": arn, "accountId": "123456789012"}]));
         assert_eq!(records[0]["errorCode"], "LayersNotFoundException");
         assert_eq!(records[0]["userIdentity"]["accountId"], "123456789012");
+    }
+
+    /// Takes a few bytes at a time, and none once it is full.
+    struct Disk {
+        written: Vec<u8>,
+        room: usize,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let taken = bytes.len().min(7).min(self.room);
+            if taken == 0 && !bytes.is_empty() {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.room -= taken;
+            self.written.extend_from_slice(&bytes[..taken]);
+            Ok(taken)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_disk_tears_no_line_and_what_is_lost_is_counted() {
+        let disk = Disk { written: Vec::new(), room: 100 };
+        let mut lines = Lines { file: disk, waiting: Vec::new(), lost: Counter::default() };
+        let line = |number: usize| format!("{number:0>1022}\n").into_bytes();
+        for number in 0..1030 {
+            lines.add(&line(number));
+            lines.flush().unwrap_err();
+        }
+        // A little was written, so one more than fits was kept.
+        let kept = 1030 - lines.lost.get();
+        assert_eq!(kept, (KEPT as u64 + 100) / 1023);
+        lines.file.room = usize::MAX;
+        lines.add(&line(5000));
+        lines.flush().unwrap();
+        let expected: Vec<u8> = (0..kept as usize).chain([5000]).flat_map(line).collect();
+        assert!(lines.file.written == expected, "every kept line whole, in order");
+        lines.file.room = 0;
+        lines.add(&line(1));
+        lines.add(&line(2));
+        lines.flush().unwrap_err();
+        lines.give_up();
+        assert_eq!(lines.lost.get(), 1030 - kept + 2);
     }
 }

@@ -53,11 +53,12 @@ impl Faces {
     /// If the audit file cannot be opened.
     pub fn new(registry: Registry, config: HttpConfig) -> io::Result<Self> {
         let budget = (config.limits.unauthenticated_bytes / 1024).clamp(64 << 10, Semaphore::MAX_PERMITS);
+        let metrics = Metrics::new(&registry);
         let inner = Inner {
-            metrics: Metrics::new(&registry),
             throttle: Throttle::new(config.throttle.clone()),
             failures: Failures::new(config.failed_authentications),
-            audit: Audit::open(&config.audit)?,
+            audit: Audit::open(&config.audit, metrics.audit_lost())?,
+            metrics,
             signing_keys: SigningKeyCache::new(SIGNING_KEYS),
             body_budget: Arc::new(Semaphore::new(budget)),
             stopping: CancellationToken::new(),

@@ -66,6 +66,7 @@ pub struct Metrics {
     latencies: Family<OperationLabels, Histogram>,
     in_flight: Gauge,
     throttled: Counter,
+    audit_lost: Counter,
     registry: Prometheus,
 }
 
@@ -77,7 +78,7 @@ impl Metrics {
         let latencies = Family::new_with_constructor(
             (|| Histogram::new(exponential_buckets(0.0005, 2.0, 17))) as fn() -> _,
         );
-        let (in_flight, throttled) = (Gauge::default(), Counter::default());
+        let (in_flight, throttled, audit_lost) = (Gauge::default(), Counter::default(), Counter::default());
         let mut prometheus = Prometheus::with_prefix("wharf");
         prometheus.register("requests", "Requests answered", requests.clone());
         prometheus.register(
@@ -91,8 +92,13 @@ impl Metrics {
             "Requests refused because of their rate",
             throttled.clone(),
         );
+        prometheus.register(
+            "audit_records_lost",
+            "Audit records that could not be written",
+            audit_lost.clone(),
+        );
         prometheus.register_collector(Box::new(RegistryCounters(registry.clone())));
-        Self { requests, latencies, in_flight, throttled, registry: prometheus }
+        Self { requests, latencies, in_flight, throttled, audit_lost, registry: prometheus }
     }
 
     /// Counts one request. `operation` comes from a table, never from a client.
@@ -105,6 +111,11 @@ impl Metrics {
     /// Counts a request that was refused because of its rate.
     pub fn throttled(&self) {
         self.throttled.inc();
+    }
+
+    /// The counter of audit records that could not be written.
+    pub fn audit_lost(&self) -> Counter {
+        self.audit_lost.clone()
     }
 
     /// A request begins; it ends when the mark is dropped.
