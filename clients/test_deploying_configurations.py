@@ -208,6 +208,15 @@ def test_alerts_ask_for_metrics_that_there_are(server, registry, repository):
     assert {label.split("=")[0] for label in labels} == {"face", "operation", "status"}
 
 
+def test_the_documented_metrics_are_those_that_there_are(server, registry, repository):
+    registry.push(repository, images.image("metrics-documented"), "v1")
+    text = send(server.endpoint, "GET", "/metrics").expect(200).body.decode()
+    counted = set(re.findall(r"^# TYPE (wharf_\w+) ", text, re.MULTILINE))
+    table = re.findall(r"^\| (`wharf_.*?) \|", (REPOSITORY_ROOT / "docs" / "deploying.md").read_text(), re.MULTILINE)
+    told = {re.sub(r"_total$", "", name) for cell in table for name in re.findall(r"`(wharf_\w+)", cell)}
+    assert told == counted
+
+
 # ---------------------------------------------------------------- Terraform
 
 # What the AWS provider calls to make, read and remove each resource, as far as the example asks for it.

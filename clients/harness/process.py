@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -72,6 +73,12 @@ def wait_until(condition, what, timeout=30.0, alive=None):
             alive()
         assert time.monotonic() < deadline, f"waited {timeout:.0f} s in vain for {what}"
         pause.wait(0.02)
+
+
+def free_port():
+    """A port of loopback that nobody listens on, for programs that cannot choose one themselves."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
 
 
 def remove_tree(directory: Path):
