@@ -162,35 +162,6 @@ def test_compose_asks_for_the_secrets_of_the_example(compose):
     assert not re.search(r"^\w+=\S", example, re.MULTILINE), "no secret that somebody would leave in"
 
 
-# ---------------------------------------------------------------- balancers
-
-
-# Of Compose, whose names nobody knows here.
-NODES = {"wharf-1": "127.0.0.1:1", "wharf-2": "127.0.0.1:2"}
-
-
-def with_servers(text, servers):
-    """A balancer's configuration with other nodes than Compose's."""
-    for name, host in servers.items():
-        text = text.replace(f"{name}:5050", host)
-    return text
-
-
-def test_haproxy_takes_its_configuration(tmp_path):
-    haproxy = needs("haproxy", "haproxy")
-    (tmp_path / "haproxy.cfg").write_text(with_servers((DEPLOY / "compose" / "haproxy.cfg").read_text(), NODES))
-    done = run(haproxy, "-c", "-f", tmp_path / "haproxy.cfg", check=False)
-    assert done.returncode == 0 and "warning" not in (done.stdout + done.stderr).lower(), done.stdout + done.stderr
-
-
-def test_nginx_takes_its_configuration(tmp_path):
-    nginx = needs("nginx", "nginx-light")
-    text = with_servers((DEPLOY / "compose" / "nginx.conf").read_text(), NODES)
-    (tmp_path / "nginx.conf").write_text(text.replace("/run/nginx.pid", str(tmp_path / "pid")))
-    done = run(nginx, "-t", "-p", tmp_path, "-e", tmp_path / "log", "-c", tmp_path / "nginx.conf", check=False)
-    assert done.returncode == 0, done.stderr
-
-
 # ---------------------------------------------------------------- monitoring
 
 
