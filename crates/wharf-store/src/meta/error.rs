@@ -37,6 +37,15 @@ pub enum MetaError {
     /// A sync failed: nobody knows what is on the disk, so the process must end and recover at its next start.
     #[error("cannot make the metadata durable: {0}")]
     SyncFailed(Arc<str>),
+    /// The database server cannot be reached, refuses the connection, or has dropped it before anything was committed.
+    #[error("cannot reach the metadata's server: {0}")]
+    Unreachable(Arc<str>),
+    /// Too many others change the same rows: the transaction has lost every one of its attempts, and had no effect.
+    #[error("too many concurrent changes to the same metadata: {0}")]
+    Conflict(Arc<str>),
+    /// The answer to a commit was lost, and the server could not be asked afterwards what became of it.
+    #[error("it is unknown whether the metadata has taken the change: {0}")]
+    OutcomeUnknown(Arc<str>),
     /// The handle was closed.
     #[error("the metadata is closed")]
     Closed,

@@ -1,13 +1,13 @@
 //! The metadata: one relational database behind short, synchronous transactions.
 //!
-//! `Meta` runs closures over a `Tx`. Writes share commits: each is a savepoint in the transaction of the one writer
-//! thread, answered after that transaction's sync. Reads have connections of their own and see one snapshot each.
+//! `Meta` runs closures over a `Tx`, on SQLite or on PostgreSQL. On SQLite writes share commits: each is a savepoint in
+//! the transaction of the one writer thread, answered after that transaction's sync. On PostgreSQL each is a serializable
+//! transaction of its own, run again when it loses a race. Reads have connections of their own and see one snapshot each.
 //! The statements live beside their functions in the topic modules; nothing outside `meta` writes SQL.
 
 pub mod accounts;
 pub mod archive;
 pub mod blobs;
-mod copier;
 pub mod dialect;
 mod error;
 pub mod events;
@@ -18,15 +18,14 @@ pub mod keys;
 pub mod kms;
 pub mod lifecycle;
 pub mod manifests;
-mod migrate;
+mod migrations;
 pub mod missing;
 pub mod objects;
+mod postgres;
 pub mod pull_time;
-mod readers;
 pub mod repositories;
 pub mod scrub;
 pub mod settings;
-mod snapshot;
 mod sqlite;
 mod stats;
 pub mod tags;
@@ -35,25 +34,13 @@ pub mod tombstones;
 mod tx;
 pub mod uploads;
 mod value;
-mod writer;
 
-use std::{
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
-    thread::JoinHandle,
-};
+use std::{path::Path, sync::Arc};
 
-use tokio::sync::mpsc;
-
-use self::{
-    copier::Copier,
-    readers::Readers,
-    stats::Counters,
-    writer::{Message, Write, Writer},
-};
 pub use self::{
     error::{ConstraintKind, MetaError},
-    migrate::Migration,
+    migrations::Migration,
+    postgres::{PostgresOptions, PostgresUrl, UrlError},
     sqlite::{Clock, FatalHook, SqliteOptions},
     stats::{BATCH_BOUNDS, MetaStats},
     tx::Tx,
@@ -70,18 +57,19 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 6, sql: include_str!("migrations/sqlite/0006_ended_uploads.sql") },
 ];
 
-/// A handle on the metadata. Clones share one database; the last one to go ends the writer.
+/// Steps that PostgreSQL has a text of its own for.
+const POSTGRES_MIGRATIONS: &[Migration] =
+    &[Migration { version: 4, sql: include_str!("migrations/postgres/0004_clustered.sql") }];
+
+/// A handle on the metadata. Clones share one database; the last one to go ends the engine.
 #[derive(Clone)]
 pub struct Meta {
-    inner: Arc<Inner>,
+    engine: Arc<Engine>,
 }
 
-struct Inner {
-    path: PathBuf,
-    queue: mpsc::Sender<Message>,
-    readers: Arc<Readers>,
-    counters: Arc<Counters>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+enum Engine {
+    Sqlite(sqlite::Engine),
+    Postgres(postgres::Engine),
 }
 
 impl Meta {
@@ -97,31 +85,35 @@ impl Meta {
         options: SqliteOptions,
         migrations: &[Migration],
     ) -> Result<Meta, MetaError> {
-        let conn = sqlite::open_writer(path, &options)?;
-        migrate::migrate(&conn, migrations, (options.clock)())?;
-        let readers = Arc::new(Readers::open(path, &options)?);
-        let counters = Arc::new(Counters::default());
-        let (queue, jobs) = mpsc::channel(options.queue.max(1));
-        let writers = queue.downgrade();
-        let report = move |outcome| {
-            writers.upgrade().is_some_and(|queue| queue.blocking_send(Message::Copied(outcome)).is_ok())
-        };
-        let copier = Copier::start(path, &options, Box::new(report))?;
-        let writer = Writer::new(conn, jobs, options, Arc::clone(&counters), copier)?;
-        let thread = std::thread::Builder::new()
-            .name("metadata-writer".into())
-            .spawn(move || writer.run())
-            .map_err(|error| MetaError::Io(error.to_string().into()))?;
-        let inner =
-            Inner { path: path.to_owned(), queue, readers, counters, writer: Mutex::new(Some(thread)) };
-        Ok(Meta { inner: Arc::new(inner) })
+        let engine = Engine::Sqlite(sqlite::Engine::open(path, options, migrations)?);
+        Ok(Meta { engine: Arc::new(engine) })
     }
 
-    /// Runs `work` in a write transaction and returns once that is durable. It is a savepoint in a transaction shared
-    /// with other writes: an `Err`, or a panic, undoes this work only. It may be run more than once, so it must not
-    /// keep state from an earlier run. A caller that goes away does not stop what is queued. When the shared commit
-    /// fails, every work in it answers that error, those that failed by themselves too: they may have judged by
-    /// changes that are undone.
+    /// Connects to a PostgreSQL database (13 or later) and brings its schema up to date; any number of nodes may do so
+    /// at once. Fails with `MetaError::Newer` if a newer program has written it. Blocks: call it before serving.
+    pub fn open_postgres(options: PostgresOptions) -> Result<Meta, MetaError> {
+        Self::open_postgres_with(options, MIGRATIONS, POSTGRES_MIGRATIONS)
+    }
+
+    /// As `open_postgres`, with another schema, `own` being the steps with a text of PostgreSQL's own: for tests of the
+    /// engine itself.
+    pub fn open_postgres_with(
+        options: PostgresOptions,
+        migrations: &[Migration],
+        own: &[Migration],
+    ) -> Result<Meta, MetaError> {
+        let engine = Engine::Postgres(postgres::Engine::open(options, migrations, own)?);
+        Ok(Meta { engine: Arc::new(engine) })
+    }
+
+    /// Runs `work` in a write transaction and returns once that is durable. An `Err`, or a panic, undoes this work only.
+    /// It may be run more than once, so it must not keep state from an earlier run. A caller that goes away does not
+    /// stop what has begun.
+    ///
+    /// On SQLite it is a savepoint in a transaction shared with other writes. When the shared commit fails, every work
+    /// in it answers that error, those that failed by themselves too: they may have judged by changes that are undone.
+    /// On PostgreSQL it answers `MetaError::Conflict` after losing too many races, and `MetaError::OutcomeUnknown` when
+    /// the server cannot be asked what became of a commit.
     pub async fn write<T, E>(
         &self,
         work: impl FnMut(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
@@ -130,11 +122,10 @@ impl Meta {
         T: Send + 'static,
         E: From<MetaError> + Send + 'static,
     {
-        let (job, answer) = Write::new(work);
-        if self.inner.queue.send(Message::Run(job)).await.is_err() {
-            return Err(MetaError::Closed.into());
+        match &*self.engine {
+            Engine::Sqlite(engine) => engine.write(work).await,
+            Engine::Postgres(engine) => engine.write(work).await,
         }
-        answer.await.unwrap_or_else(|_| Err(MetaError::Closed.into()))
     }
 
     /// Runs `work` in a read transaction (one snapshot) on a thread where it may block. Keep it short: an old
@@ -147,10 +138,13 @@ impl Meta {
         T: Send + 'static,
         E: From<MetaError> + Send + 'static,
     {
-        self.read_pooled(false, work).await
+        match &*self.engine {
+            Engine::Sqlite(engine) => engine.read(false, work).await,
+            Engine::Postgres(engine) => engine.read(false, work).await,
+        }
     }
 
-    /// As `read`, for work that nobody waits for: it never takes more than half of the connections.
+    /// As `read`, for work that nobody waits for: it can never take the connections that requests need.
     pub async fn read_background<T, E>(
         &self,
         work: impl FnMut(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
@@ -159,33 +153,22 @@ impl Meta {
         T: Send + 'static,
         E: From<MetaError> + Send + 'static,
     {
-        self.read_pooled(true, work).await
+        match &*self.engine {
+            Engine::Sqlite(engine) => engine.read(true, work).await,
+            Engine::Postgres(engine) => engine.read(true, work).await,
+        }
     }
 
-    async fn read_pooled<T, E>(
-        &self,
-        background: bool,
-        work: impl FnMut(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, E>
-    where
-        T: Send + 'static,
-        E: From<MetaError> + Send + 'static,
-    {
-        let turn = self.inner.readers.turn(background).await?;
-        self.inner.counters.reads.fetch_add(1, Relaxed);
-        let readers = Arc::clone(&self.inner.readers);
-        let reading = tokio::task::spawn_blocking(move || readers.read(turn, work));
-        reading.await.unwrap_or_else(|_| Err(MetaError::other("a read transaction panicked").into()))
-    }
-
-    /// Runs `work` in a read transaction on the calling thread, the reactor's included: one or two look-ups by index,
-    /// which take microseconds.
+    /// Runs `work` in a read transaction on the calling thread. On SQLite that may be the reactor's: one or two look-ups
+    /// by index take microseconds. On PostgreSQL it blocks for a round trip at least: see `read_quick`.
     pub fn read_now<T, E>(&self, work: impl FnMut(&mut Tx<'_>) -> Result<T, E>) -> Result<T, E>
     where
         E: From<MetaError>,
     {
-        self.inner.counters.reads.fetch_add(1, Relaxed);
-        self.inner.readers.read_now(work)
+        match &*self.engine {
+            Engine::Sqlite(engine) => engine.read_now(work),
+            Engine::Postgres(engine) => engine.read_now(work),
+        }
     }
 
     /// As `read`, for one or two look-ups by index: on SQLite they take microseconds and run on the calling thread; an
@@ -198,38 +181,44 @@ impl Meta {
         T: Send + 'static,
         E: From<MetaError> + Send + 'static,
     {
-        self.read_now(work)
+        match &*self.engine {
+            Engine::Sqlite(engine) => engine.read_now(work),
+            Engine::Postgres(engine) => engine.read(false, work).await,
+        }
     }
 
-    /// Copies the whole metadata, as of one instant, into the new file `to`, while others read and write. The file is
-    /// durable, its name is not yet.
+    /// Copies the whole embedded metadata, as of one instant, into the new file `to`, while others read and write. The
+    /// file is durable, its name is not yet. PostgreSQL's is copied by its own tools.
     pub async fn copy_to(&self, to: &Path) -> Result<(), MetaError> {
-        let (from, to) = (self.inner.path.clone(), to.to_owned());
-        let copying = tokio::task::spawn_blocking(move || snapshot::copy(&from, &to));
-        copying.await.unwrap_or_else(|_| Err(MetaError::other("copying the metadata panicked")))
+        match &*self.engine {
+            Engine::Sqlite(engine) => engine.copy_to(to).await,
+            Engine::Postgres(_) => Err(MetaError::other("PostgreSQL is backed up by its own tools")),
+        }
     }
 
     /// What has been done since the metadata was opened.
     pub fn stats(&self) -> MetaStats {
-        self.inner.counters.snapshot()
-    }
-
-    /// Jobs that wait for the writer now.
-    pub fn queued(&self) -> usize {
-        self.inner.queue.max_capacity() - self.inner.queue.capacity()
-    }
-
-    /// Finishes what is queued, empties the write-ahead log into the database and ends the writer. Later calls on any
-    /// clone answer `MetaError::Closed`.
-    pub async fn close(&self) {
-        self.inner.readers.close();
-        // Refused only if the writer has ended already.
-        let _ = self.inner.queue.send(Message::Close).await;
-        let thread = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        match &*self.engine {
+            Engine::Sqlite(engine) => engine.counters().snapshot(),
+            Engine::Postgres(engine) => engine.counters().snapshot(),
         }
-        self.inner.queue.closed().await;
+    }
+
+    /// Write transactions that wait for their turn now.
+    pub fn queued(&self) -> usize {
+        match &*self.engine {
+            Engine::Sqlite(engine) => engine.queued(),
+            Engine::Postgres(engine) => engine.queued(),
+        }
+    }
+
+    /// Finishes what has begun and ends the engine; SQLite's write-ahead log is emptied into the database. Later calls
+    /// on any clone answer `MetaError::Closed`.
+    pub async fn close(&self) {
+        match &*self.engine {
+            Engine::Sqlite(engine) => engine.close().await,
+            Engine::Postgres(engine) => engine.close().await,
+        }
     }
 }
 

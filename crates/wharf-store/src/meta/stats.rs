@@ -24,6 +24,12 @@ pub struct MetaStats {
     pub checkpoints: u64,
     /// Read transactions on the pool and on the calling thread.
     pub reads: u64,
+    /// Times something was sent to PostgreSQL and its answer waited for. Statements that share one wait count once.
+    pub round_trips: u64,
+    /// Transactions that PostgreSQL made run again: a lost race, or a lost connection.
+    pub retries: u64,
+    /// Connections made to PostgreSQL.
+    pub connects: u64,
 }
 
 #[derive(Default)]
@@ -36,6 +42,9 @@ pub(super) struct Counters {
     pub commit_micros: AtomicU64,
     pub checkpoints: AtomicU64,
     pub reads: AtomicU64,
+    pub round_trips: AtomicU64,
+    pub retries: AtomicU64,
+    pub connects: AtomicU64,
 }
 
 impl Counters {
@@ -56,6 +65,9 @@ impl Counters {
             commit_micros: self.commit_micros.load(Relaxed),
             checkpoints: self.checkpoints.load(Relaxed),
             reads: self.reads.load(Relaxed),
+            round_trips: self.round_trips.load(Relaxed),
+            retries: self.retries.load(Relaxed),
+            connects: self.connects.load(Relaxed),
         }
     }
 }

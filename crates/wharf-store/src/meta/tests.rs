@@ -1,13 +1,12 @@
-//! The engine's own promises, on a small schema.
+//! What every engine promises, on a small schema: the same tests on each.
 
-use std::{
-    path::PathBuf,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
-        mpsc as std_mpsc,
-    },
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicI64, Ordering::Relaxed},
+    mpsc as std_mpsc,
 };
+
+use wharf_testing::postgres::Database;
 
 use super::{
     testing::{FaultPlan, Site, When},
@@ -20,7 +19,8 @@ const SCHEMA: &[Migration] = &[Migration {
               id BIGINT PRIMARY KEY,
               name TEXT NOT NULL UNIQUE,
               data BLOB,
-              flag BOOLEAN CHECK (flag IN (0, 1))
+              flag BOOLEAN,
+              size BIGINT CHECK (size >= 0)
           );
           CREATE TABLE parts (
               id BIGINT PRIMARY KEY,
@@ -31,33 +31,65 @@ const SCHEMA: &[Migration] = &[Migration {
 
 const INSERT: &str = "INSERT INTO items (id, name) VALUES ($1, $2)";
 
+/// What a test may choose.
+#[derive(Clone, Default)]
+struct Choices {
+    readers: Option<usize>,
+    clock: Option<Clock>,
+}
+
+/// An empty database of one engine.
+enum Place {
+    Sqlite(tempfile::TempDir),
+    Postgres(Database),
+}
+
+impl Place {
+    fn open(
+        &self,
+        choices: Choices,
+        faults: Arc<FaultPlan>,
+        migrations: &[Migration],
+    ) -> Result<Meta, MetaError> {
+        match self {
+            Place::Sqlite(directory) => {
+                let mut options = SqliteOptions { faults: Some(faults), ..SqliteOptions::default() };
+                options.readers = choices.readers.unwrap_or(options.readers);
+                options.immediate_readers = choices.readers.unwrap_or(options.immediate_readers);
+                options.clock = choices.clock.unwrap_or(options.clock);
+                Meta::open_sqlite_with(&directory.path().join("meta.db"), options, migrations)
+            }
+            Place::Postgres(database) => {
+                let mut options = PostgresOptions::new(database.url().parse().unwrap());
+                options.faults = Some(faults);
+                options.readers = choices.readers.unwrap_or(options.readers);
+                options.clock = choices.clock;
+                Meta::open_postgres_with(options, migrations, &[])
+            }
+        }
+    }
+}
+
 struct Fixture {
     meta: Meta,
-    path: PathBuf,
     faults: Arc<FaultPlan>,
-    fatal: Arc<Mutex<Vec<MetaError>>>,
-    _directory: tempfile::TempDir,
+    place: Place,
 }
 
-fn open() -> Fixture {
-    open_with(|_| {})
-}
+impl Fixture {
+    fn new(place: Place, choices: Choices) -> Self {
+        let faults = Arc::new(FaultPlan::new());
+        let meta = place.open(choices, Arc::clone(&faults), SCHEMA).unwrap();
+        Fixture { meta, faults, place }
+    }
 
-fn open_with(change: impl FnOnce(&mut SqliteOptions)) -> Fixture {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("meta.db");
-    let faults = Arc::new(FaultPlan::new());
-    let fatal = Arc::new(Mutex::new(Vec::new()));
-    let seen = Arc::clone(&fatal);
-    let mut options = SqliteOptions {
-        faults: Some(Arc::clone(&faults)),
-        fatal: Arc::new(move |error| seen.lock().unwrap().push(error.clone())),
-        batch_time: std::time::Duration::from_secs(10),
-        ..SqliteOptions::default()
-    };
-    change(&mut options);
-    let meta = Meta::open_sqlite_with(&path, options, SCHEMA).unwrap();
-    Fixture { meta, path, faults, fatal, _directory: directory }
+    async fn insert(&self, id: i64) -> Result<u64, MetaError> {
+        self.meta.write(move |tx| insert(tx, id)).await
+    }
+
+    fn ids(&self) -> Vec<i64> {
+        self.meta.read_now(ids).unwrap()
+    }
 }
 
 fn insert(tx: &mut Tx<'_>, id: i64) -> Result<u64, MetaError> {
@@ -68,56 +100,46 @@ fn ids(tx: &mut Tx<'_>) -> Result<Vec<i64>, MetaError> {
     tx.query_all("SELECT id FROM items ORDER BY id", &[], |row| row.get(0))
 }
 
-impl Fixture {
-    async fn insert(&self, id: i64) -> Result<u64, MetaError> {
-        self.meta.write(move |tx| insert(tx, id)).await
-    }
-
-    fn ids(&self) -> Vec<i64> {
-        self.meta.read_now(ids).unwrap()
-    }
-
-    /// Keeps the writer inside a transaction, so that whatever is queued meanwhile shares its commit.
-    async fn hold(&self) -> Held {
-        let (release, held) = std_mpsc::channel::<()>();
-        let (started, running) = tokio::sync::oneshot::channel();
-        let mut started = Some(started);
-        let meta = self.meta.clone();
-        let job = tokio::spawn(async move {
-            meta.write(move |_| {
-                if let Some(started) = started.take() {
-                    started.send(()).unwrap();
-                }
-                let _ = held.recv();
-                Ok::<_, MetaError>(())
-            })
-            .await
-        });
-        running.await.unwrap();
-        Held { release, job, meta: self.meta.clone() }
-    }
-}
-
-struct Held {
-    release: std_mpsc::Sender<()>,
-    job: tokio::task::JoinHandle<Result<(), MetaError>>,
-    meta: Meta,
-}
-
-impl Held {
-    /// Lets the writer go on once `count` jobs wait behind the held one.
-    async fn release_behind(self, count: usize) -> Result<(), MetaError> {
-        while self.meta.queued() < count {
-            tokio::task::yield_now().await;
+/// Runs each test on both engines, an empty database each.
+macro_rules! on_both_engines {
+    ($($name:ident;)*) => {
+        mod sqlite_engine {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(super::Place::Sqlite(tempfile::tempdir().unwrap())).await;
+            })*
         }
-        drop(self.release);
-        self.job.await.unwrap()
-    }
+        mod postgres_engine {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                if let Some(database) = wharf_testing::postgres::Database::create() {
+                    super::$name(super::Place::Postgres(database)).await;
+                }
+            })*
+        }
+    };
 }
 
-#[tokio::test]
-async fn a_change_is_read_back_by_every_kind_of_read_once_acknowledged() {
-    let fixture = open();
+on_both_engines! {
+    a_change_is_read_back_by_every_kind_of_read_once_acknowledged;
+    constraints_are_told_apart;
+    returning_statements_are_complete_at_their_first_row;
+    placeholders_bind_by_number;
+    every_kind_of_value_makes_the_round_trip;
+    a_read_sees_one_snapshot_while_others_write;
+    background_reads_leave_connections_for_others;
+    reads_cannot_write_and_survive_a_panic;
+    transactions_take_their_time_from_the_clock_given;
+    faults_strike_the_chosen_call_once;
+    failing_and_panicking_writes_leave_nothing;
+    what_is_executed_later_fails_the_transaction;
+    text_is_ordered_and_compared_by_bytes;
+    migrations_run_once_in_order_and_a_newer_database_is_refused;
+    a_closed_handle_refuses_everything;
+}
+
+async fn a_change_is_read_back_by_every_kind_of_read_once_acknowledged(place: Place) {
+    let fixture = Fixture::new(place, Choices::default());
     assert_eq!(fixture.insert(1).await.unwrap(), 1);
 
     assert_eq!(fixture.ids(), [1]);
@@ -125,146 +147,8 @@ async fn a_change_is_read_back_by_every_kind_of_read_once_acknowledged() {
     assert_eq!(fixture.meta.read_background(ids).await.unwrap(), [1]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn concurrent_writes_share_commits() {
-    let fixture = open();
-    let before = fixture.meta.stats();
-    let held = fixture.hold().await;
-    let mut writes = tokio::task::JoinSet::new();
-    for id in 0..200 {
-        let meta = fixture.meta.clone();
-        writes.spawn(async move { meta.write(move |tx| insert(tx, id)).await });
-    }
-    held.release_behind(200).await.unwrap();
-    while let Some(written) = writes.join_next().await {
-        assert_eq!(written.unwrap().unwrap(), 1);
-    }
-
-    assert_eq!(fixture.ids().len(), 200);
-    let after = fixture.meta.stats();
-    assert_eq!(after.jobs - before.jobs, 201);
-    assert_eq!(after.commits - before.commits, 1);
-    assert_eq!(after.batch_sizes[8], 1, "one batch of 129 to 256: {after:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_batch_is_bounded() {
-    let fixture = open_with(|options| options.batch_jobs = 10);
-    let held = fixture.hold().await;
-    let writes: Vec<_> = (0..29)
-        .map(|id| {
-            tokio::spawn({
-                let meta = fixture.meta.clone();
-                async move { meta.write(move |tx| insert(tx, id)).await }
-            })
-        })
-        .collect();
-    held.release_behind(29).await.unwrap();
-    for write in writes {
-        write.await.unwrap().unwrap();
-    }
-    assert_eq!(fixture.meta.stats().commits, 3);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_failing_or_panicking_job_hurts_only_itself() {
-    let fixture = open();
-    fixture.insert(1).await.unwrap();
-    let held = fixture.hold().await;
-    let meta = fixture.meta.clone();
-    let spawn = |id: i64, end: fn() -> Result<(), MetaError>| {
-        let meta = meta.clone();
-        tokio::spawn(async move {
-            meta.write(move |tx| {
-                insert(tx, id)?;
-                end()
-            })
-            .await
-        })
-    };
-    let good = spawn(2, || Ok(()));
-    let failing = spawn(3, || Err(MetaError::Missing));
-    let panicking = spawn(4, || panic!("a job's own fault"));
-    let duplicate = spawn(1, || Ok(()));
-    let last = spawn(5, || Ok(()));
-    held.release_behind(5).await.unwrap();
-
-    good.await.unwrap().unwrap();
-    last.await.unwrap().unwrap();
-    assert!(failing.await.unwrap().unwrap_err().is_missing());
-    assert!(panicking.await.unwrap().unwrap_err().to_string().contains("panicked"));
-    assert!(duplicate.await.unwrap().unwrap_err().is_unique_violation());
-    assert_eq!(fixture.ids(), [1, 2, 5]);
-    let stats = fixture.meta.stats();
-    assert_eq!((stats.commits, stats.panics), (2, 1));
-    fixture.insert(6).await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_deferred_constraint_fails_only_the_job_that_breaks_it() {
-    let fixture = open();
-    let held = fixture.hold().await;
-    let meta = fixture.meta.clone();
-    let good = tokio::spawn({
-        let meta = meta.clone();
-        async move { meta.write(|tx| insert(tx, 1)).await }
-    });
-    let bad =
-        tokio::spawn(
-            async move { meta.write(|tx| tx.execute("INSERT INTO late (item) VALUES (99)", &[])).await },
-        );
-    held.release_behind(2).await.unwrap();
-
-    good.await.unwrap().unwrap();
-    assert!(bad.await.unwrap().unwrap_err().is_foreign_key());
-    assert_eq!(fixture.ids(), [1]);
-}
-
-#[tokio::test]
-async fn the_work_of_one_caller_is_applied_in_order_and_survives_reopening() {
-    let fixture = open();
-    for id in 0..20 {
-        fixture.insert(id).await.unwrap();
-    }
-    // Not closed: what was acknowledged must already be in the file and its log.
-    let again = Meta::open_sqlite_with(&fixture.path, SqliteOptions::default(), SCHEMA).unwrap();
-    assert_eq!(again.read_now(ids).unwrap(), (0..20).collect::<Vec<_>>());
-    again.close().await;
-    fixture.insert(20).await.unwrap();
-}
-
-#[tokio::test]
-async fn closing_finishes_what_is_queued_and_refuses_the_rest() {
-    let fixture = open();
-    let held = fixture.hold().await;
-    let queued = tokio::spawn({
-        let meta = fixture.meta.clone();
-        async move { meta.write(|tx| insert(tx, 1)).await }
-    });
-    while fixture.meta.queued() < 1 {
-        tokio::task::yield_now().await;
-    }
-    let closing = tokio::spawn({
-        let meta = fixture.meta.clone();
-        async move { meta.close().await }
-    });
-    held.release_behind(2).await.unwrap();
-    closing.await.unwrap();
-
-    assert_eq!(queued.await.unwrap().unwrap(), 1);
-    assert!(matches!(fixture.insert(2).await, Err(MetaError::Closed)));
-    assert!(matches!(fixture.meta.read(ids).await, Err(MetaError::Closed)));
-    assert!(matches!(fixture.meta.read_now(ids), Err(MetaError::Closed)));
-    fixture.meta.close().await;
-    let log = fixture.path.with_extension("db-wal");
-    assert!(std::fs::metadata(&log).map_or(true, |log| log.len() == 0), "the log is emptied");
-    let again = Meta::open_sqlite_with(&fixture.path, SqliteOptions::default(), SCHEMA).unwrap();
-    assert_eq!(again.read_now(ids).unwrap(), [1]);
-}
-
-#[tokio::test]
-async fn constraints_are_told_apart() {
-    let fixture = open();
+async fn constraints_are_told_apart(place: Place) {
+    let fixture = Fixture::new(place, Choices::default());
     fixture.insert(1).await.unwrap();
     let refused = |sql: &'static str| {
         let meta = fixture.meta.clone();
@@ -278,16 +162,18 @@ async fn constraints_are_told_apart() {
     assert_eq!(refused("INSERT INTO items (id, name) VALUES (1, 'x')").await, ConstraintKind::Unique);
     assert_eq!(refused("INSERT INTO items (id, name) VALUES (2, 'item 1')").await, ConstraintKind::Unique);
     assert_eq!(refused("INSERT INTO items (id, name) VALUES (2, NULL)").await, ConstraintKind::NotNull);
-    assert_eq!(refused("INSERT INTO items (id, name, flag) VALUES (2, 'x', 7)").await, ConstraintKind::Check);
+    assert_eq!(
+        refused("INSERT INTO items (id, name, size) VALUES (2, 'x', -1)").await,
+        ConstraintKind::Check
+    );
     assert_eq!(refused("INSERT INTO parts (id, item) VALUES (1, 9)").await, ConstraintKind::ForeignKey);
 
     fixture.meta.write(|tx| tx.execute("INSERT INTO parts (id, item) VALUES (1, 1)", &[])).await.unwrap();
     assert_eq!(refused("DELETE FROM items WHERE id = 1").await, ConstraintKind::ForeignKey);
 }
 
-#[tokio::test]
-async fn returning_statements_are_complete_at_their_first_row() {
-    let fixture = open();
+async fn returning_statements_are_complete_at_their_first_row(place: Place) {
+    let fixture = Fixture::new(place, Choices::default());
     let inserted: Result<Option<i64>, MetaError> = fixture
         .meta
         .write(|tx| {
@@ -308,9 +194,8 @@ async fn returning_statements_are_complete_at_their_first_row() {
     assert_eq!((new, fixture.ids()), (1, vec![1, 2]));
 }
 
-#[tokio::test]
-async fn placeholders_bind_by_number() {
-    let fixture = open();
+async fn placeholders_bind_by_number(place: Place) {
+    let fixture = Fixture::new(place, Choices::default());
     let read = |sql: &'static str, params: &[&dyn Param]| {
         fixture.meta.read_now(|tx| tx.query_one(sql, params, |row| row.get::<String>(0)))
     };
@@ -333,9 +218,8 @@ async fn placeholders_bind_by_number() {
     }
 }
 
-#[tokio::test]
-async fn every_kind_of_value_makes_the_round_trip() {
-    let fixture = open();
+async fn every_kind_of_value_makes_the_round_trip(place: Place) {
+    let fixture = Fixture::new(place, Choices::default());
     let data: Vec<u8> = (0..=255).collect();
     let bytes = data.clone();
     fixture
@@ -343,7 +227,7 @@ async fn every_kind_of_value_makes_the_round_trip() {
         .write(move |tx| {
             let sql = "INSERT INTO items (id, name, data, flag) VALUES ($1, $2, $3, $4), ($5, $6, $7, $8)";
             let none: Option<Vec<u8>> = None;
-            tx.execute(sql, &[&i64::MIN, &"näme\0", &bytes, &true, &7u64, &"", &none, &Some(false)])
+            tx.execute(sql, &[&i64::MIN, &"näme", &bytes, &true, &7u64, &"", &none, &Some(false)])
         })
         .await
         .map_err(|error: MetaError| error)
@@ -361,7 +245,7 @@ async fn every_kind_of_value_makes_the_round_trip() {
             ))
         })
     });
-    let wanted = vec![(i64::MIN, "näme\0".into(), Some(data), true), (7, String::new(), None, false)];
+    let wanted = vec![(i64::MIN, "näme".into(), Some(data), true), (7, String::new(), None, false)];
     assert_eq!(rows.map_err(|error: MetaError| error.to_string()), Ok(wanted));
 
     let column =
@@ -378,9 +262,8 @@ async fn every_kind_of_value_makes_the_round_trip() {
     assert!(matches!(too_large, Err(MetaError::Other(_))));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_read_sees_one_snapshot_while_others_write() {
-    let fixture = open();
+async fn a_read_sees_one_snapshot_while_others_write(place: Place) {
+    let fixture = Fixture::new(place, Choices::default());
     fixture.insert(1).await.unwrap();
     let (resume, paused) = std_mpsc::channel::<()>();
     let (started, running) = tokio::sync::oneshot::channel();
@@ -403,9 +286,8 @@ async fn a_read_sees_one_snapshot_while_others_write() {
     assert_eq!(reading.await.unwrap().unwrap(), (vec![1], vec![1]));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn background_reads_leave_connections_for_others() {
-    let fixture = open_with(|options| options.readers = 2);
+async fn background_reads_leave_connections_for_others(place: Place) {
+    let fixture = Fixture::new(place, Choices { readers: Some(2), ..Choices::default() });
     let (resume, paused) = std_mpsc::channel::<()>();
     let paused = Arc::new(Mutex::new(paused));
     let background: Vec<_> = (0..4)
@@ -431,9 +313,8 @@ async fn background_reads_leave_connections_for_others() {
     }
 }
 
-#[tokio::test]
-async fn reads_cannot_write_and_survive_a_panic() {
-    let fixture = open_with(|options| (options.readers, options.immediate_readers) = (2, 1));
+async fn reads_cannot_write_and_survive_a_panic(place: Place) {
+    let fixture = Fixture::new(place, Choices { readers: Some(2), ..Choices::default() });
     assert!(matches!(fixture.meta.read(|tx| insert(tx, 1)).await, Err(MetaError::ReadOnly)));
     assert!(matches!(fixture.meta.read_now(|tx| insert(tx, 1)), Err(MetaError::ReadOnly)));
     for _ in 0..5 {
@@ -453,9 +334,22 @@ async fn reads_cannot_write_and_survive_a_panic() {
     assert_eq!(fixture.ids(), [1]);
 }
 
-#[tokio::test]
-async fn faults_strike_the_chosen_call_once() {
-    let fixture = open();
+async fn transactions_take_their_time_from_the_clock_given(place: Place) {
+    let time = Arc::new(AtomicI64::new(1_000));
+    let clock = Arc::clone(&time);
+    let fixture = Fixture::new(
+        place,
+        Choices { clock: Some(Arc::new(move || clock.load(Relaxed))), ..Choices::default() },
+    );
+    let now = |tx: &mut Tx<'_>| Ok::<_, MetaError>(tx.now_micros());
+    assert_eq!(fixture.meta.write(now).await.unwrap(), 1_000);
+    time.store(2_000, Relaxed);
+    assert_eq!(fixture.meta.write(now).await.unwrap(), 2_000);
+    assert_eq!(fixture.meta.read_now(now).unwrap(), 2_000);
+}
+
+async fn faults_strike_the_chosen_call_once(place: Place) {
+    let fixture = Fixture::new(place, Choices::default());
     let plan = &fixture.faults;
     plan.fail(Site::Statement, 2, When::Before, MetaError::Io("injected".into()));
     let two = |tx: &mut Tx<'_>| {
@@ -474,91 +368,84 @@ async fn faults_strike_the_chosen_call_once() {
     assert_eq!(fixture.ids(), [1, 2, 3], "an error after the effect");
     plan.fail(Site::Read, 1, When::Before, MetaError::Busy);
     assert!(matches!(fixture.meta.read_now(ids), Err(MetaError::Busy)));
-
     fixture.insert(4).await.unwrap();
     assert_eq!(fixture.ids(), [1, 2, 3, 4]);
-    assert!(fixture.fatal.lock().unwrap().is_empty());
-    assert_eq!(fixture.meta.stats().failed_batches, 2);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_failed_commit_fails_every_job_in_it() {
-    let fixture = open();
-    let held = fixture.hold().await;
-    let meta = fixture.meta.clone();
-    let write = |id: i64| {
-        let meta = meta.clone();
-        tokio::spawn(async move { meta.write(move |tx| insert(tx, id)).await })
+async fn failing_and_panicking_writes_leave_nothing(place: Place) {
+    let fixture = Fixture::new(place, Choices::default());
+    let write = |end: fn() -> Result<(), MetaError>| {
+        let meta = fixture.meta.clone();
+        async move {
+            meta.write(move |tx| {
+                insert(tx, 1)?;
+                tx.execute_later(INSERT, &[&2, &"later"])?;
+                end()
+            })
+            .await
+        }
     };
-    // The second sees a duplicate of a row that the failed commit takes back: its own error would be a lie.
-    let (first, second) = (write(1), write(1));
-    fixture.faults.fail(Site::Commit, 1, When::Before, MetaError::Full);
-    assert!(matches!(held.release_behind(2).await, Err(MetaError::Full)));
-    assert!(matches!(first.await.unwrap(), Err(MetaError::Full)));
-    assert!(matches!(second.await.unwrap(), Err(MetaError::Full)));
+    assert!(write(|| Err(MetaError::Missing)).await.unwrap_err().is_missing());
+    assert!(write(|| panic!("a job's own fault")).await.unwrap_err().to_string().contains("panicked"));
     assert!(fixture.ids().is_empty());
-    fixture.insert(1).await.unwrap();
+    assert_eq!(fixture.meta.stats().panics, 1);
+    write(|| Ok(())).await.unwrap();
+    assert_eq!(fixture.ids(), [1, 2]);
 }
 
-#[tokio::test]
-async fn a_full_database_fails_cleanly_and_goes_on() {
-    let fixture = open();
+async fn what_is_executed_later_fails_the_transaction(place: Place) {
+    let fixture = Fixture::new(place, Choices::default());
     fixture.insert(1).await.unwrap();
-    let limit = |tx: &mut Tx<'_>| tx.query_one("PRAGMA max_page_count = 20", &[], |row| row.get::<i64>(0));
-    fixture.meta.write(limit).await.unwrap();
-    let large = |tx: &mut Tx<'_>| {
+    let at_the_end = |tx: &mut Tx<'_>| {
         insert(tx, 2)?;
-        tx.execute("UPDATE items SET data = $1 WHERE id = 2", &[&vec![7u8; 200_000]])
+        tx.execute_later(INSERT, &[&1, &"again"])
     };
-    assert!(matches!(fixture.meta.write(large).await, Err(MetaError::Full)));
+    assert!(fixture.meta.write(at_the_end).await.unwrap_err().is_unique_violation());
+    let before_another = |tx: &mut Tx<'_>| {
+        tx.execute_later(INSERT, &[&1, &"again"])?;
+        ids(tx).map(drop)
+    };
+    assert!(fixture.meta.write(before_another).await.unwrap_err().is_unique_violation());
+    let deferred = |tx: &mut Tx<'_>| tx.execute("INSERT INTO late (item) VALUES (99)", &[]);
+    assert!(fixture.meta.write(deferred).await.unwrap_err().is_foreign_key());
     assert_eq!(fixture.ids(), [1]);
-    fixture.insert(3).await.unwrap();
-    assert_eq!(fixture.ids(), [1, 3]);
+
+    let many = |tx: &mut Tx<'_>| {
+        for id in 2..300i64 {
+            tx.execute_later(INSERT, &[&id, &format!("item {id}")])?;
+        }
+        Ok::<_, MetaError>(ids(tx)?.len())
+    };
+    assert_eq!(fixture.meta.write(many).await.unwrap(), 299, "a statement sees those before it");
+    assert_eq!(fixture.ids().len(), 299);
 }
 
-#[tokio::test]
-async fn a_failed_sync_is_fatal_and_never_retried() {
-    let fixture = open();
-    fixture.insert(1).await.unwrap();
-    fixture.faults.fail(Site::Commit, 1, When::Before, MetaError::SyncFailed("injected".into()));
-    assert!(matches!(fixture.insert(2).await, Err(MetaError::SyncFailed(_))));
-    assert_eq!(fixture.fatal.lock().unwrap().len(), 1);
-    assert!(matches!(fixture.insert(3).await, Err(MetaError::Closed)));
-    assert_eq!(fixture.faults.calls(Site::Commit), 2);
-    assert_eq!(fixture.ids(), [1]);
+async fn text_is_ordered_and_compared_by_bytes(place: Place) {
+    let fixture = Fixture::new(place, Choices::default());
+    let names = ["a", "B", "ä", "Z", "_", "b", "a-b", "ab", "é", "e\u{301}"];
+    let written = fixture.meta.write(move |tx| {
+        for (id, name) in names.iter().enumerate() {
+            tx.execute(INSERT, &[&id, name])?;
+        }
+        Ok::<_, MetaError>(())
+    });
+    written.await.unwrap();
+    let mut sorted = names.to_vec();
+    sorted.sort_unstable();
+    let read = fixture
+        .meta
+        .read_now(|tx| tx.query_all("SELECT name FROM items ORDER BY name", &[], |row| row.get::<String>(0)));
+    assert_eq!(read.map_err(|error: MetaError| error.to_string()).unwrap(), sorted);
+    let above = fixture.meta.read_now(|tx| {
+        tx.query_all("SELECT name FROM items WHERE name > $1 ORDER BY name", &[&"_"], |row| {
+            row.get::<String>(0)
+        })
+    });
+    let wanted: Vec<&str> = sorted.iter().copied().filter(|name| *name > "_").collect();
+    assert_eq!(above.map_err(|error: MetaError| error.to_string()).unwrap(), wanted);
 }
 
-#[tokio::test]
-async fn the_log_is_copied_back_by_the_writer_and_stays_small() {
-    let fixture = open_with(|options| options.checkpoint_bytes = 64 << 10);
-    let row = Arc::new(vec![7u8; 8192]);
-    for id in 0..200i64 {
-        let row = Arc::clone(&row);
-        let sql = "INSERT INTO items (id, name, data) VALUES ($1, $2, $3)";
-        let insert = move |tx: &mut Tx<'_>| tx.execute(sql, &[&id, &id.to_string(), &row]);
-        fixture.meta.write(insert).await.map_err(|error: MetaError| error).unwrap();
-    }
-    fixture.meta.write(|_| Ok::<_, MetaError>(())).await.unwrap();
-    let checkpoints = fixture.meta.stats().checkpoints;
-    assert!((10..=100).contains(&checkpoints), "{checkpoints} checkpoints");
-    let log = std::fs::metadata(fixture.path.with_extension("db-wal")).unwrap().len();
-    assert!(log < 256 << 10, "the log has {log} bytes");
-}
-
-#[tokio::test]
-async fn transactions_take_their_time_from_the_clock_given() {
-    let time = Arc::new(AtomicI64::new(1_000));
-    let clock = Arc::clone(&time);
-    let fixture = open_with(|options| options.clock = Arc::new(move || clock.load(Relaxed)));
-    let now = |tx: &mut Tx<'_>| Ok::<_, MetaError>(tx.now_micros());
-    assert_eq!(fixture.meta.write(now).await.unwrap(), 1_000);
-    time.store(2_000, Relaxed);
-    assert_eq!(fixture.meta.write(now).await.unwrap(), 2_000);
-    assert_eq!(fixture.meta.read_now(now).unwrap(), 2_000);
-}
-
-#[tokio::test]
-async fn migrations_run_once_in_order_and_a_newer_database_is_refused() {
+async fn migrations_run_once_in_order_and_a_newer_database_is_refused(place: Place) {
     const LATER: &[Migration] = &[
         SCHEMA[0],
         Migration { version: 2, sql: "CREATE TABLE more (id BIGINT); INSERT INTO more VALUES (1);" },
@@ -568,11 +455,9 @@ async fn migrations_run_once_in_order_and_a_newer_database_is_refused() {
         LATER[1],
         Migration { version: 3, sql: "CREATE TABLE half (id BIGINT); INSERT INTO nowhere VALUES (1);" },
     ];
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("meta.db");
-    let open = |migrations| Meta::open_sqlite_with(&path, SqliteOptions::default(), migrations);
+    let open = |migrations| place.open(Choices::default(), Arc::new(FaultPlan::new()), migrations);
     let count = |meta: &Meta, sql| meta.read_now(|tx| tx.query_one(sql, &[], |row| row.get::<i64>(0)));
-    open(SCHEMA).unwrap().close().await;
+    let older = open(SCHEMA).unwrap();
     for _ in 0..2 {
         let meta = open(LATER).unwrap();
         assert_eq!(count(&meta, "SELECT COUNT(*) FROM more").unwrap(), 1);
@@ -581,50 +466,24 @@ async fn migrations_run_once_in_order_and_a_newer_database_is_refused() {
     }
     let refused = open(SCHEMA).err().unwrap();
     assert!(matches!(refused, MetaError::Newer { found: 2, known: 1 }), "{refused}");
+    older.write(|tx| insert(tx, 1)).await.unwrap();
+    assert_eq!(older.read(ids).await.unwrap(), [1], "an older node that serves already goes on");
+    older.close().await;
     assert!(open(BROKEN).err().unwrap().to_string().contains("migration 3"));
     let meta = open(LATER).unwrap();
-    let half = "SELECT COUNT(*) FROM sqlite_schema WHERE name = 'half'";
-    assert_eq!(count(&meta, half).unwrap(), 0, "a failed migration leaves nothing");
+    assert!(count(&meta, "SELECT COUNT(*) FROM half").is_err(), "a failed migration leaves nothing");
+    assert_eq!(count(&meta, "SELECT COUNT(*) FROM schema_migrations").unwrap(), 2);
 }
 
-#[tokio::test]
-async fn the_real_schema_opens_twice() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("meta.db");
-    for _ in 0..2 {
-        let meta = Meta::open_sqlite(&path, SqliteOptions::default()).unwrap();
-        let broken: Vec<String> = meta
-            .read_now(|tx| tx.query_all("PRAGMA foreign_key_check", &[], |row| row.get(0)))
-            .map_err(|error: MetaError| error)
-            .unwrap();
-        assert!(broken.is_empty());
-        meta.close().await;
-    }
-    std::fs::write(&path, vec![b'x'; 8192]).unwrap();
-    let refused = Meta::open_sqlite(&path, SqliteOptions::default()).err().unwrap();
-    assert!(matches!(refused, MetaError::Corrupt(_)), "{refused}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn work_of_cancelled_callers_does_not_stop_the_writer() {
-    let fixture = open();
-    let held = fixture.hold().await;
-    let ran = Arc::new(AtomicU64::new(0));
-    let counted = Arc::clone(&ran);
-    let meta = fixture.meta.clone();
-    let cancelled = tokio::spawn(async move {
-        meta.write(move |tx| {
-            counted.fetch_add(1, Relaxed);
-            insert(tx, 1)
-        })
-        .await
-    });
-    while fixture.meta.queued() < 1 {
-        tokio::task::yield_now().await;
-    }
-    cancelled.abort();
-    assert!(cancelled.await.unwrap_err().is_cancelled());
-    held.release_behind(1).await.unwrap();
-    fixture.insert(2).await.unwrap();
-    assert_eq!((ran.load(Relaxed), fixture.ids()), (1, vec![1, 2]));
+async fn a_closed_handle_refuses_everything(place: Place) {
+    let fixture = Fixture::new(place, Choices::default());
+    fixture.insert(1).await.unwrap();
+    fixture.meta.close().await;
+    assert!(matches!(fixture.insert(2).await, Err(MetaError::Closed)));
+    assert!(matches!(fixture.meta.read(ids).await, Err(MetaError::Closed)));
+    assert!(matches!(fixture.meta.read_background(ids).await, Err(MetaError::Closed)));
+    assert!(matches!(fixture.meta.read_now(ids), Err(MetaError::Closed)));
+    fixture.meta.close().await;
+    let again = fixture.place.open(Choices::default(), Arc::new(FaultPlan::new()), SCHEMA).unwrap();
+    assert_eq!(again.read_now(ids).unwrap(), [1]);
 }

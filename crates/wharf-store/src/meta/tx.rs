@@ -5,6 +5,8 @@ use rusqlite::Connection;
 use super::{
     dialect::Dialect,
     error::MetaError,
+    postgres::Transaction,
+    sqlite::statements,
     testing::{FaultPlan, Site},
     value::{Param, Row},
 };
@@ -12,21 +14,35 @@ use super::{
 /// An open transaction. Only `$1..$n` placeholders; each of the given parameters must be used, in any order, any
 /// number of times.
 pub struct Tx<'c> {
-    conn: &'c Connection,
+    engine: Engine<'c>,
     now_micros: i64,
     site: Site,
     faults: Option<&'c FaultPlan>,
     last_error: Option<MetaError>,
 }
 
+enum Engine<'c> {
+    Sqlite(&'c Connection),
+    Postgres(&'c mut Transaction),
+}
+
 impl<'c> Tx<'c> {
-    pub(super) fn new(
+    pub(super) fn on_sqlite(
         conn: &'c Connection,
         now_micros: i64,
         site: Site,
         faults: Option<&'c FaultPlan>,
     ) -> Self {
-        Tx { conn, now_micros, site, faults, last_error: None }
+        Tx { engine: Engine::Sqlite(conn), now_micros, site, faults, last_error: None }
+    }
+
+    pub(super) fn on_postgres(
+        transaction: &'c mut Transaction,
+        now_micros: i64,
+        site: Site,
+        faults: Option<&'c FaultPlan>,
+    ) -> Self {
+        Tx { engine: Engine::Postgres(transaction), now_micros, site, faults, last_error: None }
     }
 
     /// The transaction's time, in microseconds since 1970: the same for all its statements.
@@ -36,12 +52,21 @@ impl<'c> Tx<'c> {
 
     /// The engine, for the fragments in `dialect`.
     pub fn dialect(&self) -> Dialect {
-        Dialect::Sqlite
+        match self.engine {
+            Engine::Sqlite(_) => Dialect::Sqlite,
+            Engine::Postgres(_) => Dialect::Postgres,
+        }
     }
 
     /// Runs a statement that returns no rows; answers how many rows it inserted, changed or removed.
     pub fn execute(&mut self, sql: &'static str, params: &[&dyn Param]) -> Result<u64, MetaError> {
         self.execute_dynamic(sql, params)
+    }
+
+    /// As `execute`, for a statement whose count nobody looks at: over a network it goes out together with the next
+    /// statement, or with the commit, and its failure is theirs.
+    pub fn execute_later(&mut self, sql: &'static str, params: &[&dyn Param]) -> Result<(), MetaError> {
+        self.execute_later_dynamic(sql, params)
     }
 
     /// The first row, if there is one. With `RETURNING`, every row is changed, whichever is asked for.
@@ -76,10 +101,17 @@ impl<'c> Tx<'c> {
 
     /// As `execute`, for a text assembled from constant parts and `dialect`, never from what a client sent.
     pub fn execute_dynamic(&mut self, sql: &str, params: &[&dyn Param]) -> Result<u64, MetaError> {
-        self.guarded(|conn| {
-            let mut statement = conn.prepare_cached(sql)?;
-            bind(&mut statement, params)?;
-            Ok(statement.raw_execute()? as u64)
+        self.guarded(|engine| match engine {
+            Engine::Sqlite(conn) => statements::execute(conn, sql, params),
+            Engine::Postgres(transaction) => transaction.execute(sql, params),
+        })
+    }
+
+    /// As `execute_later`, for a text assembled from constant parts and `dialect`, never from what a client sent.
+    pub fn execute_later_dynamic(&mut self, sql: &str, params: &[&dyn Param]) -> Result<(), MetaError> {
+        self.guarded(|engine| match engine {
+            Engine::Sqlite(conn) => statements::execute(conn, sql, params).map(drop),
+            Engine::Postgres(transaction) => transaction.execute_later(sql, params),
         })
     }
 
@@ -88,17 +120,11 @@ impl<'c> Tx<'c> {
         &mut self,
         sql: &str,
         params: &[&dyn Param],
-        mut map: impl FnMut(&Row<'_>) -> Result<T, MetaError>,
+        map: impl FnMut(&Row<'_>) -> Result<T, MetaError>,
     ) -> Result<Option<T>, MetaError> {
-        self.guarded(|conn| {
-            let mut statement = conn.prepare_cached(sql)?;
-            bind(&mut statement, params)?;
-            let mut rows = statement.raw_query();
-            // Changes and their constraints are complete before a RETURNING clause gives its first row.
-            match rows.next()? {
-                Some(row) => map(&Row::new(row)).map(Some),
-                None => Ok(None),
-            }
+        self.guarded(|engine| match engine {
+            Engine::Sqlite(conn) => statements::query_opt(conn, sql, params, map),
+            Engine::Postgres(transaction) => transaction.query_opt(sql, params, map),
         })
     }
 
@@ -107,17 +133,11 @@ impl<'c> Tx<'c> {
         &mut self,
         sql: &str,
         params: &[&dyn Param],
-        mut map: impl FnMut(&Row<'_>) -> Result<T, MetaError>,
+        map: impl FnMut(&Row<'_>) -> Result<T, MetaError>,
     ) -> Result<Vec<T>, MetaError> {
-        self.guarded(|conn| {
-            let mut statement = conn.prepare_cached(sql)?;
-            bind(&mut statement, params)?;
-            let mut rows = statement.raw_query();
-            let mut all = Vec::new();
-            while let Some(row) = rows.next()? {
-                all.push(map(&Row::new(row))?);
-            }
-            Ok(all)
+        self.guarded(|engine| match engine {
+            Engine::Sqlite(conn) => statements::query_all(conn, sql, params, map),
+            Engine::Postgres(transaction) => transaction.query_all(sql, params, map),
         })
     }
 
@@ -128,35 +148,16 @@ impl<'c> Tx<'c> {
 
     fn guarded<T>(
         &mut self,
-        statement: impl FnOnce(&'c Connection) -> Result<T, MetaError>,
+        statement: impl FnOnce(&mut Engine<'c>) -> Result<T, MetaError>,
     ) -> Result<T, MetaError> {
-        let conn = self.conn;
+        let engine = &mut self.engine;
         let result = match self.faults {
-            None => statement(conn),
-            Some(faults) => faults.around(self.site, || statement(conn)),
+            None => statement(engine),
+            Some(faults) => faults.around(self.site, || statement(engine)),
         };
         if let Err(error) = &result {
             self.last_error = Some(error.clone());
         }
         result
     }
-}
-
-/// Binds by the number in each placeholder's name: SQLite numbers `$n` by first appearance, not by `n`.
-fn bind(statement: &mut rusqlite::Statement<'_>, params: &[&dyn Param]) -> Result<(), MetaError> {
-    let count = statement.parameter_count();
-    if count != params.len() {
-        let detail = format!("{} parameters given to a statement with {count} placeholders", params.len());
-        return Err(MetaError::other(detail));
-    }
-    for index in 1..=count {
-        let number = statement
-            .parameter_name(index)
-            .and_then(|name| name.strip_prefix('$'))
-            .and_then(|digits| digits.parse::<usize>().ok())
-            .filter(|number| (1..=count).contains(number))
-            .ok_or_else(|| MetaError::other(format!("placeholder {index} is not one of $1 to ${count}")))?;
-        statement.raw_bind_parameter(index, params[number - 1].value()?.as_sqlite())?;
-    }
-    Ok(())
 }

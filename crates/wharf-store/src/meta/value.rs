@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 
-use super::error::MetaError;
+use super::{error::MetaError, postgres};
 
 /// One value, borrowed from a parameter or from a row.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -33,7 +33,7 @@ impl<'a> Value<'a> {
         })
     }
 
-    fn kind(&self) -> &'static str {
+    pub(super) fn kind(&self) -> &'static str {
         match self {
             Value::Null => "null",
             Value::Integer(_) => "an integer",
@@ -112,12 +112,21 @@ impl<T: Param + ?Sized> Param for Arc<T> {
 
 /// A row a statement returned, alive until the next one is fetched.
 pub struct Row<'a> {
-    inner: &'a rusqlite::Row<'a>,
+    inner: Inner<'a>,
+}
+
+enum Inner<'a> {
+    Sqlite(&'a rusqlite::Row<'a>),
+    Postgres(&'a tokio_postgres::Row),
 }
 
 impl<'a> Row<'a> {
-    pub(super) fn new(inner: &'a rusqlite::Row<'a>) -> Self {
-        Row { inner }
+    pub(super) fn of_sqlite(inner: &'a rusqlite::Row<'a>) -> Self {
+        Row { inner: Inner::Sqlite(inner) }
+    }
+
+    pub(super) fn of_postgres(inner: &'a tokio_postgres::Row) -> Self {
+        Row { inner: Inner::Postgres(inner) }
     }
 
     /// Reads a column (counted from zero). Fails with `MetaError::Column` if it is of another kind, `NULL` where
@@ -143,7 +152,11 @@ impl<'a> Row<'a> {
     }
 
     fn value(&self, index: usize) -> Result<Value<'_>, MetaError> {
-        match self.inner.get_ref(index) {
+        let row = match self.inner {
+            Inner::Sqlite(row) => row,
+            Inner::Postgres(row) => return postgres::column(row, index),
+        };
+        match row.get_ref(index) {
             Ok(ValueRef::Null) => Ok(Value::Null),
             Ok(ValueRef::Integer(number)) => Ok(Value::Integer(number)),
             Ok(ValueRef::Blob(bytes)) => Ok(Value::Bytes(bytes)),

@@ -5,8 +5,8 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use super::error::MetaError;
-use super::sqlite::{self, SqliteOptions};
+use super::{SqliteOptions, open_copier};
+use crate::meta::error::MetaError;
 
 /// Copies the database at `from` into the new file `to` (0600), durably but for its name in the directory. One read
 /// transaction: what commits meanwhile is not in the copy, and the log cannot start over before it ends. Blocks.
@@ -15,7 +15,7 @@ pub(super) fn copy(from: &Path, to: &Path) -> Result<(), MetaError> {
     // Made here for its mode; SQLite takes an empty file.
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(to).map_err(failed)?;
     let name = to.to_str().ok_or_else(|| MetaError::other(format!("{} is not UTF-8", to.display())))?;
-    let conn = sqlite::open_copier(from, &SqliteOptions::default())?;
+    let conn = open_copier(from, &SqliteOptions::default())?;
     conn.execute("VACUUM INTO $1", [name])?;
     File::open(to).and_then(|file| file.sync_all()).map_err(failed)
 }

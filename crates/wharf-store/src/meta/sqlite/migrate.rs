@@ -3,16 +3,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::error::MetaError;
-
-/// One step of the schema. Never changed once released: mend it with a further step.
-#[derive(Debug, Clone, Copy)]
-pub struct Migration {
-    /// Counts up from 1 without gaps.
-    pub version: i64,
-    /// Statements, without transaction control.
-    pub sql: &'static str,
-}
+use crate::meta::{error::MetaError, migrations::Migration};
 
 /// Applies what is missing, and answers the resulting version. Two processes may race: the loser sees the winner's work.
 pub(super) fn migrate(
@@ -93,7 +84,8 @@ fn in_transaction(conn: &Connection, work: impl FnOnce() -> Result<(), MetaError
 mod tests {
     use rusqlite::types::Value;
 
-    use super::{super::MIGRATIONS, *};
+    use super::*;
+    use crate::meta::MIGRATIONS;
 
     const ROWS: i64 = 3;
 

@@ -5,10 +5,8 @@ use std::{path::Path, sync::mpsc, thread::JoinHandle};
 
 use rusqlite::Connection;
 
-use super::{
-    error::MetaError,
-    sqlite::{self, SqliteOptions},
-};
+use super::{SqliteOptions, open_copier};
+use crate::meta::error::MetaError;
 
 /// Says what became of a copy; false if nobody listens any more.
 pub(super) type Report = Box<dyn Fn(Result<(), MetaError>) -> bool + Send>;
@@ -21,7 +19,7 @@ pub(super) struct Copier {
 impl Copier {
     /// Starts the thread.
     pub fn start(path: &Path, options: &SqliteOptions, report: Report) -> Result<Copier, MetaError> {
-        let conn = sqlite::open_copier(path, options)?;
+        let conn = open_copier(path, options)?;
         let (work, orders) = mpsc::channel();
         let run = move || {
             while let Ok(()) = orders.recv() {

@@ -11,12 +11,8 @@ use std::{
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{
-    error::MetaError,
-    sqlite::{self, SqliteOptions},
-    testing::Site,
-    tx::Tx,
-};
+use super::{SqliteOptions, open_reader, run};
+use crate::meta::{error::MetaError, testing::Site, tx::Tx};
 
 pub(super) struct Readers {
     options: SqliteOptions,
@@ -38,7 +34,7 @@ pub(super) struct Turn {
 impl Readers {
     pub fn open(path: &Path, options: &SqliteOptions) -> Result<Readers, MetaError> {
         let size = options.readers.max(2);
-        let connect = || sqlite::open_reader(path, options);
+        let connect = || open_reader(path, options);
         let pool = (0..size).map(|_| connect()).collect::<Result<Vec<_>, _>>()?;
         let immediate = (0..options.immediate_readers.max(1))
             .map(|_| connect().map(|conn| Mutex::new(Some(conn))))
@@ -109,9 +105,9 @@ impl Readers {
         conn: &Connection,
         mut work: impl FnMut(&mut Tx<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
-        sqlite::run(conn, "BEGIN")?;
+        run(conn, "BEGIN")?;
         let _ending = Ending { conn };
-        work(&mut Tx::new(conn, (self.options.clock)(), Site::Read, self.options.faults.as_deref()))
+        work(&mut Tx::on_sqlite(conn, (self.options.clock)(), Site::Read, self.options.faults.as_deref()))
     }
 
     /// Refuses new reads and closes every connection, those in use as soon as they are given back.
@@ -148,7 +144,7 @@ struct Ending<'c> {
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
         if !self.conn.is_autocommit() {
-            let _ = sqlite::run(self.conn, "COMMIT");
+            let _ = run(self.conn, "COMMIT");
         }
     }
 }

@@ -10,13 +10,11 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
+    SqliteOptions,
     copier::{self, Copier},
-    error::MetaError,
-    sqlite::{self, SqliteOptions},
-    stats::Counters,
-    testing::Site,
-    tx::Tx,
+    run,
 };
+use crate::meta::{error::MetaError, stats::Counters, testing::Site, tx::Tx};
 
 /// What the writer is asked to do.
 pub(super) enum Message {
@@ -194,7 +192,7 @@ impl Writer {
     fn transaction(&mut self, jobs: &mut Vec<Box<dyn Job>>, take_more: bool) -> Result<(), MetaError> {
         let started = Instant::now();
         self.undo()?;
-        sqlite::run(&self.conn, "BEGIN IMMEDIATE")?;
+        run(&self.conn, "BEGIN IMMEDIATE")?;
         let mut done = 0;
         let mut kept = false;
         while done < jobs.len() {
@@ -210,8 +208,8 @@ impl Writer {
         }
         let commit = Instant::now();
         match &self.options.faults {
-            None => sqlite::run(&self.conn, "COMMIT")?,
-            Some(faults) => faults.around(Site::Commit, || sqlite::run(&self.conn, "COMMIT"))?,
+            None => run(&self.conn, "COMMIT")?,
+            Some(faults) => faults.around(Site::Commit, || run(&self.conn, "COMMIT"))?,
         }
         self.counters.commits.fetch_add(1, Relaxed);
         self.counters.commit_micros.fetch_add(commit.elapsed().as_micros() as u64, Relaxed);
@@ -221,7 +219,7 @@ impl Writer {
     fn undo(&self) -> Result<(), MetaError> {
         match self.conn.is_autocommit() {
             true => Ok(()),
-            false => sqlite::run(&self.conn, "ROLLBACK"),
+            false => run(&self.conn, "ROLLBACK"),
         }
     }
 
@@ -242,9 +240,9 @@ impl Writer {
 
     /// Runs one job; true if it changed anything to keep. Fails if the whole transaction is lost.
     fn savepoint(&self, job: &mut dyn Job) -> Result<bool, MetaError> {
-        sqlite::run(&self.conn, "SAVEPOINT job")?;
+        run(&self.conn, "SAVEPOINT job")?;
         let now = (self.options.clock)();
-        let mut tx = Tx::new(&self.conn, now, Site::Statement, self.options.faults.as_deref());
+        let mut tx = Tx::on_sqlite(&self.conn, now, Site::Statement, self.options.faults.as_deref());
         let keep = catch_unwind(AssertUnwindSafe(|| job.run(&mut tx))).unwrap_or_else(|_| {
             self.counters.panics.fetch_add(1, Relaxed);
             false
@@ -256,9 +254,9 @@ impl Writer {
                 .unwrap_or_else(|| MetaError::other("the transaction was rolled back")));
         }
         if !keep {
-            sqlite::run(&self.conn, "ROLLBACK TO job")?;
+            run(&self.conn, "ROLLBACK TO job")?;
         }
-        sqlite::run(&self.conn, "RELEASE job")?;
+        run(&self.conn, "RELEASE job")?;
         Ok(keep)
     }
 

@@ -1,14 +1,28 @@
-//! The embedded engine: how its connections are opened and set.
+//! The embedded engine: one writer thread, a pool of readers, and how their connections are opened and set.
+
+mod copier;
+mod migrate;
+mod readers;
+mod snapshot;
+pub(super) mod statements;
+mod writer;
 
 use std::{
-    path::Path,
-    sync::Arc,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+    thread::JoinHandle,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
+use tokio::sync::mpsc;
 
-use super::{error::MetaError, testing::FaultPlan};
+use self::{
+    copier::Copier,
+    readers::Readers,
+    writer::{Message, Write, Writer},
+};
+use super::{error::MetaError, migrations::Migration, stats::Counters, testing::FaultPlan, tx::Tx};
 
 /// Tells the time in microseconds since 1970.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -70,12 +84,108 @@ fn abort(error: &MetaError) {
     std::process::abort();
 }
 
+/// The database as `Meta` uses it.
+pub(super) struct Engine {
+    path: PathBuf,
+    queue: mpsc::Sender<Message>,
+    readers: Arc<Readers>,
+    counters: Arc<Counters>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Engine {
+    pub fn open(path: &Path, options: SqliteOptions, migrations: &[Migration]) -> Result<Engine, MetaError> {
+        let conn = open_writer(path, &options)?;
+        migrate::migrate(&conn, migrations, (options.clock)())?;
+        let readers = Arc::new(Readers::open(path, &options)?);
+        let counters = Arc::new(Counters::default());
+        let (queue, jobs) = mpsc::channel(options.queue.max(1));
+        let writers = queue.downgrade();
+        let report = move |outcome| {
+            writers.upgrade().is_some_and(|queue| queue.blocking_send(Message::Copied(outcome)).is_ok())
+        };
+        let copier = Copier::start(path, &options, Box::new(report))?;
+        let writer = Writer::new(conn, jobs, options, Arc::clone(&counters), copier)?;
+        let thread = std::thread::Builder::new()
+            .name("metadata-writer".into())
+            .spawn(move || writer.run())
+            .map_err(|error| MetaError::Io(error.to_string().into()))?;
+        let path = path.to_owned();
+        Ok(Engine { path, queue, readers, counters, writer: Mutex::new(Some(thread)) })
+    }
+
+    pub async fn write<T, E>(
+        &self,
+        work: impl FnMut(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<MetaError> + Send + 'static,
+    {
+        let (job, answer) = Write::new(work);
+        if self.queue.send(Message::Run(job)).await.is_err() {
+            return Err(MetaError::Closed.into());
+        }
+        answer.await.unwrap_or_else(|_| Err(MetaError::Closed.into()))
+    }
+
+    /// Work of the background never takes more than half of the connections.
+    pub async fn read<T, E>(
+        &self,
+        background: bool,
+        work: impl FnMut(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<MetaError> + Send + 'static,
+    {
+        let turn = self.readers.turn(background).await?;
+        self.counters.reads.fetch_add(1, Relaxed);
+        let readers = Arc::clone(&self.readers);
+        let reading = tokio::task::spawn_blocking(move || readers.read(turn, work));
+        reading.await.unwrap_or_else(|_| Err(MetaError::other("a read transaction panicked").into()))
+    }
+
+    pub fn read_now<T, E: From<MetaError>>(
+        &self,
+        work: impl FnMut(&mut Tx<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.counters.reads.fetch_add(1, Relaxed);
+        self.readers.read_now(work)
+    }
+
+    pub async fn copy_to(&self, to: &Path) -> Result<(), MetaError> {
+        let (from, to) = (self.path.clone(), to.to_owned());
+        let copying = tokio::task::spawn_blocking(move || snapshot::copy(&from, &to));
+        copying.await.unwrap_or_else(|_| Err(MetaError::other("copying the metadata panicked")))
+    }
+
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    pub fn queued(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
+
+    pub async fn close(&self) {
+        self.readers.close();
+        // Refused only if the writer has ended already.
+        let _ = self.queue.send(Message::Close).await;
+        let thread = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+        self.queue.closed().await;
+    }
+}
+
 /// The page cache is small on purpose: idle memory is bounded, and the system's cache is one copy away.
 const WRITER_CACHE_KIB: u32 = 4096;
 const READER_CACHE_KIB: u32 = 1024;
 const CACHED_STATEMENTS: usize = 256;
 
-pub(super) fn open_writer(path: &Path, options: &SqliteOptions) -> Result<Connection, MetaError> {
+fn open_writer(path: &Path, options: &SqliteOptions) -> Result<Connection, MetaError> {
     let conn = open(path, OpenFlags::SQLITE_OPEN_CREATE, options)?;
     let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if mode != "wal" {
@@ -93,13 +203,13 @@ pub(super) fn open_writer(path: &Path, options: &SqliteOptions) -> Result<Connec
     Ok(conn)
 }
 
-pub(super) fn open_copier(path: &Path, options: &SqliteOptions) -> Result<Connection, MetaError> {
+fn open_copier(path: &Path, options: &SqliteOptions) -> Result<Connection, MetaError> {
     let conn = open(path, OpenFlags::empty(), options)?;
     conn.execute_batch("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;")?;
     Ok(conn)
 }
 
-pub(super) fn open_reader(path: &Path, options: &SqliteOptions) -> Result<Connection, MetaError> {
+fn open_reader(path: &Path, options: &SqliteOptions) -> Result<Connection, MetaError> {
     let conn = open(path, OpenFlags::empty(), options)?;
     conn.execute_batch(&format!(
         "PRAGMA synchronous = FULL;
@@ -126,7 +236,10 @@ fn open(path: &Path, extra: OpenFlags, options: &SqliteOptions) -> Result<Connec
 }
 
 /// Runs a statement without parameters or rows, kept prepared.
-pub(super) fn run(conn: &Connection, sql: &'static str) -> Result<(), MetaError> {
+fn run(conn: &Connection, sql: &'static str) -> Result<(), MetaError> {
     conn.prepare_cached(sql)?.raw_execute()?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

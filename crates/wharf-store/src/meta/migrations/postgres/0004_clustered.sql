@@ -1,0 +1,1 @@
+-- Nothing: PostgreSQL keeps no table in its key's own tree.

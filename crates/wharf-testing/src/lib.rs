@@ -1,0 +1,4 @@
+//! What tests need from outside the program. Nothing here is part of it.
+
+pub mod postgres;
+pub mod proxy;
