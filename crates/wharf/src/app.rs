@@ -14,7 +14,7 @@ use wharf_http::host::{HostConfig, HostTarget as HttpHost};
 use wharf_registry::{
     Clock, DIFFERENCES, Dialect, JwksSource, LifecycleGrammar, Limits, Options, Quotas, Registry,
 };
-use wharf_store::meta::{Meta, SqliteOptions};
+use wharf_store::meta::{Meta, PostgresOptions, PostgresUrl, SqliteOptions};
 use wharf_store::object::{DiskObjects, ObjectId, ObjectStore};
 use wharf_store::seal::{DataKey, RootKey};
 use wharf_types::RegistryRef;
@@ -22,7 +22,9 @@ use wharf_types::RegistryRef;
 use crate::admin::RootCredentials;
 use crate::control::DataDir;
 use crate::ops::RegistryOps;
-use crate::settings::{self, AuditLog, HostTarget, Jwks, Settings, Throttle, Watermark};
+use crate::settings::{
+    self, AuditLog, HostTarget, Jwks, MetadataPlace, PostgresSettings, Settings, Throttle, Watermark,
+};
 use crate::welcome;
 
 /// A registry that is open, and the directory it lives in. Close it; dropping it loses what is batched.
@@ -50,7 +52,11 @@ impl App {
             None => Ok(RootKey::load_or_create(&key_file)?),
         });
         let metadata = directory.join("metadata.sqlite");
-        let meta = spawn_blocking(move || open_metadata(&metadata));
+        let (place, postgres) = (settings.metadata.clone(), settings.postgres.clone());
+        let meta = spawn_blocking(move || match place {
+            MetadataPlace::Embedded => open_metadata(&metadata),
+            MetadataPlace::Postgres(url) => open_postgres(url, &postgres),
+        });
         let blobs = directory.join("objects");
         let objects = spawn_blocking(move || DiskObjects::open_dir(blobs));
         let root = root.await??;
@@ -97,6 +103,20 @@ fn open_metadata(metadata: &Path) -> anyhow::Result<Meta> {
         .open(metadata)
         .context("cannot make the metadata")?;
     Meta::open_sqlite(metadata, SqliteOptions::default()).context("cannot open the metadata")
+}
+
+fn open_postgres(url: PostgresUrl, settings: &PostgresSettings) -> anyhow::Result<Meta> {
+    let shown = url.to_string();
+    let options = PostgresOptions {
+        writers: settings.write_connections,
+        readers: settings.read_connections,
+        background: settings.background_connections,
+        connect_timeout: settings.connect_timeout,
+        statement_timeout: settings.statement_timeout,
+        lock_timeout: settings.lock_timeout,
+        ..PostgresOptions::new(url)
+    };
+    Meta::open_postgres(options).with_context(|| format!("cannot open the metadata at {shown}"))
 }
 
 fn options(settings: &Settings, directory: &Path) -> anyhow::Result<Options> {

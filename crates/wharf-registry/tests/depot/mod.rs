@@ -3,24 +3,25 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use wharf_iam::decision::Need;
 use wharf_registry::{
-    Authorized, BodyError, BodyStream, Caller, Clock, EncryptionType, NewRepository, Options, PutImage,
+    Authorized, BodyError, BodyStream, Clock, EncryptionType, NewRepository, Options, PutImage,
     Registry, RegistryError,
 };
 use wharf_store::meta::testing::FaultPlan;
-use wharf_store::meta::{Meta, MetaError, SqliteOptions};
+use wharf_store::meta::{Meta, MetaError};
 use wharf_store::object::testing::{Faults, FaultyObjects};
 use wharf_store::object::{DiskObjects, ObjectId, ObjectStore};
 use wharf_store::seal::{DataKey, RootKey};
 use wharf_types::{
     ByteRange, Digest, Manifest, MediaType, Mutability, RegistryRef, RepositoryRef, Timestamp,
 };
+
+#[path = "../place/mod.rs"]
+mod place;
+use place::Place;
 
 pub const ACCOUNT: &str = "123456789012";
 pub type At = Authorized<RepositoryRef>;
@@ -33,7 +34,7 @@ pub struct Depot {
     /// Those of the archive, where there is one.
     pub archive_faults: Option<Faults>,
     pub meta_faults: Arc<FaultPlan>,
-    pub dir: tempfile::TempDir,
+    pub dir: Place,
     options: Options,
     root: DataKey,
 }
@@ -55,7 +56,7 @@ impl Depot {
     async fn build(change: impl FnOnce(&mut Options), archive_faults: Option<Faults>) -> Self {
         let mut options = Options::new(ACCOUNT.parse().unwrap(), "us-east-1".parse().unwrap());
         change(&mut options);
-        let (dir, root) = (tempfile::tempdir().unwrap(), DataKey::generate().unwrap());
+        let (dir, root) = (Place::new(), DataKey::generate().unwrap());
         let clock = Clock::manual(Timestamp::from_micros(1_700_000_000_000_000));
         let (faults, meta_faults) = (Faults::none(), Arc::new(FaultPlan::new()));
         let stores = (faults.clone(), archive_faults.clone());
@@ -75,14 +76,11 @@ impl Depot {
         open(&self.dir, &self.options, &self.clock, &self.root, &stores, &self.meta_faults).await
     }
 
-    pub fn may<T>(&self, target: T) -> Authorized<T> {
-        let account = ACCOUNT.parse().unwrap();
-        let caller = Caller::root(account, "AKIATEST");
-        self.registry
-            .authorize(&caller, target, &[Need::new("ecr:*", "*", account)])
-            .now_or_never()
-            .unwrap()
-            .unwrap()
+    pub fn may<T: Send>(&self, target: T) -> Authorized<T>
+    where
+        Authorized<T>: Send,
+    {
+        place::authorized(&self.registry, target)
     }
 
     pub fn here(&self) -> Authorized<RegistryRef> {
@@ -211,20 +209,14 @@ impl Depot {
 }
 
 async fn open(
-    dir: &tempfile::TempDir,
+    dir: &Place,
     options: &Options,
     clock: &Clock,
     root: &DataKey,
     (faults, archive_faults): &(Faults, Option<Faults>),
     meta_faults: &Arc<FaultPlan>,
 ) -> Result<(Registry, Meta), RegistryError> {
-    let Clock::Manual(now) = clock.clone() else { panic!("tests set the time") };
-    let sqlite = SqliteOptions {
-        clock: Arc::new(move || now.load(Ordering::SeqCst)),
-        faults: Some(Arc::clone(meta_faults)),
-        ..SqliteOptions::default()
-    };
-    let meta = Meta::open_sqlite(&dir.path().join("meta.db"), sqlite).unwrap();
+    let meta = dir.open_meta(clock, Some(Arc::clone(meta_faults)));
     let disk = Arc::new(DiskObjects::open_dir(dir.path().join("objects")).unwrap());
     let objects = Arc::new(FaultyObjects::new(disk, faults.clone()));
     let root = RootKey::from_key(root);
@@ -240,12 +232,8 @@ async fn open(
 
 /// The right to do anything in a repository.
 pub fn place(registry: &Registry, name: &str) -> At {
-    let account = ACCOUNT.parse().unwrap();
-    let caller = Caller::root(account, "AKIATEST");
-    let here = RegistryRef::new(account, "us-east-1".parse().unwrap());
-    let target = here.repository(name.parse().unwrap());
-    let needs = [Need::new("ecr:*", "*", account)];
-    registry.authorize(&caller, target, &needs).now_or_never().unwrap().unwrap()
+    let here = RegistryRef::new(ACCOUNT.parse().unwrap(), "us-east-1".parse().unwrap());
+    place::authorized(registry, here.repository(name.parse().unwrap()))
 }
 
 /// A repository as most are.

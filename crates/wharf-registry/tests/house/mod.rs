@@ -2,19 +2,20 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
-use wharf_iam::decision::Need;
 use wharf_registry::{
-    Authorized, BodyStream, Caller, Clock, EncryptionType, NewRepository, Options, PutImage, PutOutcome,
+    Authorized, BodyStream, Clock, EncryptionType, NewRepository, Options, PutImage, PutOutcome,
     Registry, RegistryError,
 };
-use wharf_store::meta::{Meta, SqliteOptions};
+use wharf_store::meta::Meta;
 use wharf_store::object::{DiskObjects, ObjectStore};
 use wharf_store::seal::{DataKey, RootKey};
 use wharf_types::{Digest, Manifest, MediaType, Mutability, RegistryRef, RepositoryRef, Tag, Timestamp};
+
+#[path = "../place/mod.rs"]
+mod place;
+use place::Place;
 
 pub const ACCOUNT: &str = "123456789012";
 
@@ -22,7 +23,7 @@ pub const ACCOUNT: &str = "123456789012";
 pub struct House {
     pub registry: Registry,
     pub clock: Clock,
-    pub dir: tempfile::TempDir,
+    pub dir: Place,
     /// The registry's own metadata, to look at what no client sees.
     pub meta: Meta,
     options: Options,
@@ -37,7 +38,7 @@ impl House {
     pub async fn with(change: impl FnOnce(&mut Options)) -> Self {
         let mut options = Options::new(ACCOUNT.parse().unwrap(), "us-east-1".parse().unwrap());
         change(&mut options);
-        let (dir, root) = (tempfile::tempdir().unwrap(), DataKey::generate().unwrap());
+        let (dir, root) = (Place::new(), DataKey::generate().unwrap());
         let clock = Clock::manual(Timestamp::from_micros(1_700_000_000_000_000));
         let (registry, meta) = open(&dir, &options, &clock, &root).await;
         Self { registry, clock, dir, meta, options, root }
@@ -49,14 +50,11 @@ impl House {
         (self.registry, self.meta) = open(&self.dir, &self.options, &self.clock, &self.root).await;
     }
 
-    pub fn may<T>(&self, target: T) -> Authorized<T> {
-        let account = ACCOUNT.parse().unwrap();
-        let caller = Caller::root(account, "AKIATEST");
-        self.registry
-            .authorize(&caller, target, &[Need::new("ecr:PutImage", "*", account)])
-            .now_or_never()
-            .unwrap()
-            .unwrap()
+    pub fn may<T: Send>(&self, target: T) -> Authorized<T>
+    where
+        Authorized<T>: Send,
+    {
+        place::authorized(&self.registry, target)
     }
 
     pub fn here(&self) -> Authorized<RegistryRef> {
@@ -115,11 +113,8 @@ impl House {
     }
 }
 
-async fn open(dir: &tempfile::TempDir, options: &Options, clock: &Clock, root: &DataKey) -> (Registry, Meta) {
-    let Clock::Manual(now) = clock.clone() else { panic!("tests set the time") };
-    let sqlite =
-        SqliteOptions { clock: Arc::new(move || now.load(Ordering::SeqCst)), ..SqliteOptions::default() };
-    let meta = Meta::open_sqlite(&dir.path().join("meta.db"), sqlite).unwrap();
+async fn open(dir: &Place, options: &Options, clock: &Clock, root: &DataKey) -> (Registry, Meta) {
+    let meta = dir.open_meta(clock, None);
     let objects: Arc<dyn ObjectStore> = Arc::new(DiskObjects::open_dir(dir.path().join("objects")).unwrap());
     let registry =
         Registry::open(options.clone(), clock.clone(), meta.clone(), objects, RootKey::from_key(root))

@@ -219,7 +219,7 @@ pub(super) fn point_at(
     object: ObjectId,
     size: u64,
 ) -> Result<(), MetaError> {
-    tx.execute(
+    tx.execute_later(
         "UPDATE blobs SET object_id = $3, size = $4 WHERE domain_id = $1 AND digest = $2",
         &[&domain_id, &digest, &object.to_string(), &size],
     )?;
@@ -254,7 +254,7 @@ pub fn link(
     if refresh(tx, repository_id, digest, now)? {
         return Ok(true);
     }
-    tx.execute(
+    tx.execute_later(
         "INSERT INTO repository_blobs (repository_id, digest, domain_id, linked_at, unreferenced_since)
          VALUES ($1, $2, $3, $4, $4)
          ON CONFLICT (repository_id, digest) DO NOTHING",
@@ -268,7 +268,7 @@ pub fn link(
 pub fn refresh(tx: &mut Tx<'_>, repository_id: i64, digest: &str, now: i64) -> Result<bool, MetaError> {
     let changed = tx.execute(
         "UPDATE repository_blobs
-         SET unreferenced_since = CASE WHEN unreferenced_since IS NULL THEN NULL ELSE $3 END
+         SET unreferenced_since = CASE WHEN unreferenced_since IS NULL THEN NULL ELSE CAST($3 AS BIGINT) END
          WHERE repository_id = $1 AND digest = $2",
         &[&repository_id, &digest, &now],
     )?;
@@ -325,7 +325,7 @@ fn drop_link(
     now: i64,
 ) -> Result<DroppedLink, MetaError> {
     let blob = locked(tx, domain_id, digest)?.ok_or(MetaError::Missing)?;
-    tx.execute(
+    tx.execute_later(
         "DELETE FROM repository_blobs WHERE repository_id = $1 AND digest = $2",
         &[&repository_id, &digest],
     )?;
@@ -372,7 +372,7 @@ pub fn drop_unreferenced(
         let Some(domain_id) = tx.query_opt_dynamic(&sql, &params, |row| row.get::<i64>(0))? else { continue };
         if is_referenced(tx, repository_id, &digest)? {
             // Cannot be, since edges clear the mark in their own transaction; mended all the same.
-            tx.execute(
+            tx.execute_later(
                 "UPDATE repository_blobs SET unreferenced_since = NULL WHERE repository_id = $1 AND digest = $2",
                 &[&repository_id, &digest],
             )?;
@@ -401,7 +401,7 @@ pub fn unlink_manifest_blobs(
     );
     // Locked first: of two manifests that go at once, the second must see that the first one's edges are gone.
     let blobs: Vec<String> = tx.query_all_dynamic(&sql, &[&repository_id, &manifest], |row| row.get(0))?;
-    tx.execute(
+    tx.execute_later(
         "DELETE FROM manifest_blobs WHERE repository_id = $1 AND manifest = $2",
         &[&repository_id, &manifest],
     )?;

@@ -28,7 +28,7 @@ pub fn insert(
     detail: &str,
 ) -> Result<(), MetaError> {
     let now = tx.now_micros();
-    tx.execute(
+    tx.execute_later(
         "INSERT INTO events (account, region, detail_type, detail, created_at) VALUES ($1, $2, $3, $4, $5)",
         &[&account, &region, &detail_type, &detail, &now],
     )?;

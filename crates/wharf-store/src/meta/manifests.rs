@@ -111,7 +111,7 @@ pub fn replace_content(
     manifest: &ManifestRow,
     sealed: &SealedManifest,
 ) -> Result<(), MetaError> {
-    tx.execute(
+    tx.execute_later(
         "UPDATE manifests SET annotations = $3, keys = $4, seal_id = $5, content = $6
          WHERE repository_id = $1 AND digest = $2",
         &[
@@ -126,14 +126,15 @@ pub fn replace_content(
     Ok(())
 }
 
-/// Inserts a manifest, with the edges of sparse manifests that name it. A unique violation means it is there.
+/// Inserts a manifest, with the edges of sparse manifests that name it. The transaction fails with a unique
+/// violation if it is there.
 pub fn insert(
     tx: &mut Tx<'_>,
     repository_id: i64,
     manifest: &ManifestRow,
     sealed: &SealedManifest,
 ) -> Result<(), MetaError> {
-    tx.execute(
+    tx.execute_later(
         "INSERT INTO manifests
              (repository_id, digest, media_type, artifact_type, subject, annotations, size, content_size, status,
               pushed_at, pulled_at, archived_at, activated_at, keys, seal_id, content)
@@ -187,14 +188,14 @@ pub fn link_blobs(
              SELECT repository_id, $2, digest FROM repository_blobs WHERE repository_id = $1 AND digest IN ({})",
             placeholders(3, held.len()),
         );
-        tx.execute_dynamic(&sql, &with_list(&[&repository_id, &manifest], &held))?;
+        tx.execute_later_dynamic(&sql, &with_list(&[&repository_id, &manifest], &held))?;
         let sql = format!(
             "UPDATE repository_blobs
              SET unreferenced_since = NULL
              WHERE repository_id = $1 AND unreferenced_since IS NOT NULL AND digest IN ({})",
             placeholders(2, held.len()),
         );
-        tx.execute_dynamic(&sql, &with_list(&[&repository_id], &held))?;
+        tx.execute_later_dynamic(&sql, &with_list(&[&repository_id], &held))?;
     }
     Ok(missing)
 }
@@ -226,7 +227,7 @@ pub fn link_children(
                 .cloned(),
         );
         for (child, _) in &held {
-            tx.execute(
+            tx.execute_later(
                 "INSERT INTO manifest_children (repository_id, parent, child) VALUES ($1, $2, $3)",
                 &[&repository_id, &parent, child],
             )?;
@@ -288,11 +289,11 @@ pub fn blobs(tx: &mut Tx<'_>, repository_id: i64, manifest: &str) -> Result<Vec<
 
 /// Removes a manifest whose tags, blob edges, missing references and parents are gone, and its edges to children.
 pub fn remove(tx: &mut Tx<'_>, repository_id: i64, digest: &str) -> Result<(), MetaError> {
-    tx.execute(
+    tx.execute_later(
         "DELETE FROM manifest_children WHERE repository_id = $1 AND parent = $2",
         &[&repository_id, &digest],
     )?;
-    tx.execute("DELETE FROM manifests WHERE repository_id = $1 AND digest = $2", &[&repository_id, &digest])?;
+    tx.execute_later("DELETE FROM manifests WHERE repository_id = $1 AND digest = $2", &[&repository_id, &digest])?;
     Ok(())
 }
 
@@ -328,7 +329,7 @@ pub fn page(
     let sql = format!(
         "SELECT {COLUMNS}
          FROM manifests m
-         WHERE m.repository_id = $1 AND m.digest > $2 AND ($3 IS NULL OR m.status = $3) {tagged}
+         WHERE m.repository_id = $1 AND m.digest > $2 AND (CAST($3 AS TEXT) IS NULL OR m.status = $3) {tagged}
          ORDER BY m.digest
          LIMIT $4"
     );
@@ -363,7 +364,7 @@ pub fn page_referrers(
         "SELECT digest, media_type, artifact_type, subject, annotations, size, content_size, status, pushed_at,
                 pulled_at, archived_at, activated_at, keys, seal_id
          FROM manifests
-         WHERE repository_id = $1 AND subject = $2 AND digest > $3 AND ($4 IS NULL OR status = $4) {types}
+         WHERE repository_id = $1 AND subject = $2 AND digest > $3 AND (CAST($4 AS TEXT) IS NULL OR status = $4) {types}
          ORDER BY digest
          LIMIT $5"
     );

@@ -51,7 +51,7 @@ pub fn link_or_record(
     let (children, largest) = manifests::link_children(tx, repository_id, manifest, &expected.manifests)?;
     for (kind, digests) in [(Kind::Blob, blobs), (Kind::Manifest, children)] {
         for digest in digests {
-            tx.execute(
+            tx.execute_later(
                 "INSERT INTO missing_references (repository_id, manifest, digest, kind) VALUES ($1, $2, $3, $4)",
                 &[&repository_id, &manifest, &digest, &kind.as_str()],
             )?;
@@ -86,7 +86,7 @@ pub(super) fn manifest_arrived(
     content_size: i64,
 ) -> Result<(), MetaError> {
     for parent in take_waiting(tx, repository_id, digest, Kind::Manifest)? {
-        tx.execute(
+        tx.execute_later(
             "INSERT INTO manifest_children (repository_id, parent, child) VALUES ($1, $2, $3)",
             &[&repository_id, &parent, &digest],
         )?;

@@ -18,7 +18,7 @@ pub fn find(tx: &mut Tx<'_>, repository_id: i64, name: &str) -> Result<Option<St
 /// Points a tag at a manifest, new or moved.
 pub fn put(tx: &mut Tx<'_>, repository_id: i64, name: &str, digest: &str) -> Result<(), MetaError> {
     let now = tx.now_micros();
-    tx.execute(
+    tx.execute_later(
         "INSERT INTO tags (repository_id, name, digest, updated_at)
          VALUES ($1, $2, $3, $4)
          ON CONFLICT (repository_id, name) DO UPDATE SET digest = excluded.digest, updated_at = excluded.updated_at",
@@ -29,14 +29,14 @@ pub fn put(tx: &mut Tx<'_>, repository_id: i64, name: &str, digest: &str) -> Res
 
 /// Removes one tag.
 pub fn remove(tx: &mut Tx<'_>, repository_id: i64, name: &str) -> Result<(), MetaError> {
-    tx.execute("DELETE FROM tags WHERE repository_id = $1 AND name = $2", &[&repository_id, &name])?;
+    tx.execute_later("DELETE FROM tags WHERE repository_id = $1 AND name = $2", &[&repository_id, &name])?;
     Ok(())
 }
 
 /// Removes every tag of an image and answers which they were, in order.
 pub fn remove_of(tx: &mut Tx<'_>, repository_id: i64, digest: &str) -> Result<Vec<String>, MetaError> {
     let names = of(tx, repository_id, digest)?;
-    tx.execute("DELETE FROM tags WHERE repository_id = $1 AND digest = $2", &[&repository_id, &digest])?;
+    tx.execute_later("DELETE FROM tags WHERE repository_id = $1 AND digest = $2", &[&repository_id, &digest])?;
     Ok(names)
 }
 
@@ -131,7 +131,7 @@ pub fn page_images(
              FROM tags t
              JOIN manifests m ON m.repository_id = t.repository_id AND m.digest = t.digest
              WHERE t.repository_id = $1 AND t.digest >= $2 AND (t.digest > $2 OR t.name > $3)
-               AND ($4 IS NULL OR m.status = $4)
+               AND (CAST($4 AS TEXT) IS NULL OR m.status = $4)
              ORDER BY t.digest, t.name
              LIMIT $5"
         }
@@ -139,7 +139,7 @@ pub fn page_images(
             "SELECT m.digest, ''
              FROM manifests m
              WHERE m.repository_id = $1 AND m.digest >= $2 AND (m.digest > $2 OR '' > $3)
-               AND ($4 IS NULL OR m.status = $4)
+               AND (CAST($4 AS TEXT) IS NULL OR m.status = $4)
                AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.repository_id = $1 AND t.digest = m.digest)
              ORDER BY m.digest
              LIMIT $5"
@@ -149,7 +149,7 @@ pub fn page_images(
              FROM manifests m
              LEFT JOIN tags t ON t.repository_id = m.repository_id AND t.digest = m.digest
              WHERE m.repository_id = $1 AND m.digest >= $2 AND (m.digest > $2 OR COALESCE(t.name, '') > $3)
-               AND ($4 IS NULL OR m.status = $4)
+               AND (CAST($4 AS TEXT) IS NULL OR m.status = $4)
              ORDER BY m.digest, t.name
              LIMIT $5"
         }

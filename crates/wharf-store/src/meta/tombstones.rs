@@ -36,7 +36,7 @@ pub struct DeletedManifest {
 /// Keeps a deleted image. Called in the transaction that deletes it.
 pub fn insert(tx: &mut Tx<'_>, deleted: &DeletedManifest) -> Result<(), MetaError> {
     let (now, manifest) = (tx.now_micros(), &deleted.manifest);
-    tx.execute(
+    tx.execute_later(
         "INSERT INTO deleted_manifests
              (repository_id, account, region, kind, name, domain_id, digest, media_type, artifact_type, subject,
               annotations, size, content_size, status, pushed_at, pulled_at, archived_at, activated_at, keys,
@@ -122,7 +122,7 @@ pub fn page(
 
 /// Removes a tombstone whose image is back.
 pub fn remove(tx: &mut Tx<'_>, id: i64) -> Result<(), MetaError> {
-    tx.execute("DELETE FROM deleted_manifests WHERE id = $1", &[&id])?;
+    tx.execute_later("DELETE FROM deleted_manifests WHERE id = $1", &[&id])?;
     Ok(())
 }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use wharf_http::proxy::{Network, NetworkError};
+use wharf_store::meta::{PostgresUrl, UrlError};
 use wharf_types::{AccountId, Region};
 
 pub use layers::{Layers, Origin, SettingsError};
@@ -74,6 +75,62 @@ impl Value for RootKey {
     fn parse(text: &str) -> Result<Self, String> {
         let bytes = STANDARD.decode(text.trim()).map_err(|_| "expected base64")?;
         bytes.try_into().map(Self).map_err(|_| "expected 32 bytes".to_owned())
+    }
+}
+
+/// Where the metadata is.
+#[derive(Clone, Debug)]
+pub enum MetadataPlace {
+    /// In a file of the data directory.
+    Embedded,
+    /// In a database that other nodes may share.
+    Postgres(PostgresUrl),
+}
+
+impl Value for MetadataPlace {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "sqlite" => Ok(Self::Embedded),
+            url if PostgresUrl::is_one(url) => {
+                url.parse().map(Self::Postgres).map_err(|error: UrlError| error.to_string())
+            }
+            _ => Err("expected sqlite, or postgres://…".to_owned()),
+        }
+    }
+}
+
+/// How a PostgreSQL server is used.
+#[derive(Clone, Debug)]
+pub struct PostgresSettings {
+    /// Connections for changes.
+    pub write_connections: usize,
+    /// Connections for what requests look up.
+    pub read_connections: usize,
+    /// Connections for the rest.
+    pub background_connections: usize,
+    /// Time to connect.
+    pub connect_timeout: Duration,
+    /// Time for a statement.
+    pub statement_timeout: Duration,
+    /// Time to wait for a lock.
+    pub lock_timeout: Duration,
+}
+
+impl PostgresSettings {
+    fn from_layers(layers: &Layers) -> Result<Self, SettingsError> {
+        let connections = |name| {
+            Some(value::<usize>(layers, name)?)
+                .filter(|count| (1..=1000).contains(count))
+                .ok_or_else(|| wrong(layers, name, "expected 1 to 1000"))
+        };
+        Ok(Self {
+            write_connections: connections("postgres.write_connections")?,
+            read_connections: connections("postgres.read_connections")?,
+            background_connections: connections("postgres.background_connections")?,
+            connect_timeout: at_least_a_millisecond(layers, "postgres.connect_timeout")?,
+            statement_timeout: at_least_a_millisecond(layers, "postgres.statement_timeout")?,
+            lock_timeout: at_least_a_millisecond(layers, "postgres.lock_timeout")?,
+        })
     }
 }
 
@@ -143,6 +200,10 @@ pub struct Settings {
     pub encryption: bool,
     /// Root of the key ring, if it is not a file.
     pub root_key: Option<RootKey>,
+    /// Where metadata is kept.
+    pub metadata: MetadataPlace,
+    /// How a PostgreSQL server is used.
+    pub postgres: PostgresSettings,
     /// Where content goes that only archived images need.
     pub archive: Option<PathBuf>,
     /// Whether a pull of an archived image restores it.
@@ -224,6 +285,8 @@ impl Settings {
             sparse_manifests: value(layers, "oci.sparse_manifests")?,
             encryption: value(layers, "encryption")?,
             root_key: value(layers, "root_key")?,
+            metadata: value(layers, "metadata")?,
+            postgres: PostgresSettings::from_layers(layers)?,
             archive: archive(layers)?,
             archive_restore_on_pull: value(layers, "archive_restore_on_pull")?,
             token_ttl: at_least_a_millisecond(layers, "token_ttl")?,
@@ -376,11 +439,15 @@ fn check_words(layers: &Layers) -> Result<(), SettingsError> {
 
 fn wrong(layers: &Layers, name: &'static str, expected: &str) -> SettingsError {
     let (value, origin) = layers.get(name);
-    let secret = Setting::find(name).is_some_and(Setting::is_secret);
+    let setting = Setting::find(name);
+    let shown = match setting.is_some_and(Setting::is_secret) {
+        true => "…".to_owned(),
+        false => setting.map_or_else(String::new, |setting| setting.presentable(value)),
+    };
     SettingsError::Invalid {
         origin: origin.clone(),
         name,
-        value: if secret { "…".to_owned() } else { value.to_owned() },
+        value: shown,
         expected: expected.to_owned(),
     }
 }
@@ -442,7 +509,7 @@ mod tests {
             (
                 "metadata",
                 "oracle",
-                "--metadata: invalid value `oracle` for `metadata`: expected one of: sqlite",
+                "--metadata: invalid value `oracle` for `metadata`: expected sqlite, or postgres://…",
             ),
             (
                 "limits.connections",

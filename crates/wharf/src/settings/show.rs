@@ -45,7 +45,10 @@ impl Layers {
             .iter()
             .map(|setting| {
                 let (value, origin) = self.get(setting.name);
-                let value = if setting.is_secret() && !value.is_empty() { "…" } else { value };
+                let value = match setting.is_secret() && !value.is_empty() {
+                    true => "…".to_owned(),
+                    false => setting.presentable(value),
+                };
                 (
                     setting.name.to_owned(),
                     serde_json::json!({
@@ -63,7 +66,7 @@ impl Layers {
         match setting.kind {
             _ if setting.is_secret() && *self.get(setting.name).1 != Origin::Default => quoted("…"),
             Kind::Bool | Kind::Number => value.to_owned(),
-            _ => quoted(value),
+            _ => quoted(&setting.presentable(value)),
         }
     }
 }
@@ -96,6 +99,18 @@ mod tests {
                 "{}",
                 setting.name
             );
+        }
+    }
+
+    #[test]
+    fn the_password_of_the_metadata_is_not_shown() {
+        for url in ["postgres://wharf:s3cret@db/wharf?sslmode=verify-full", "postgres://wharf:s3cret@db:port/wharf"] {
+            let layers = Layers::defaults()
+                .with_environment([("WHARF_METADATA".into(), url.into())].into_iter())
+                .unwrap();
+            assert!(!layers.to_toml().contains("s3cret") && !layers.to_json().to_string().contains("s3cret"));
+            let refused = crate::settings::Settings::from_layers(&layers);
+            assert!(!format!("{:?}", refused.map_err(|error| error.to_string())).contains("s3cret"));
         }
     }
 

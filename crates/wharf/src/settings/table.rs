@@ -1,6 +1,8 @@
 //! The table of settings: names, defaults and one line of help each. Flags, environment variables, the file's keys,
 //! `wharf config` and the documentation all come from here.
 
+use wharf_store::meta::PostgresUrl;
+
 /// How a setting's value is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -48,6 +50,15 @@ impl Setting {
     /// is never shown.
     pub fn is_secret(&self) -> bool {
         self.name == "root_key"
+    }
+
+    /// What may be shown of a value that is no secret as a whole: a URL keeps its password to itself.
+    pub fn presentable(&self, value: &str) -> String {
+        match (self.name, value.parse::<PostgresUrl>()) {
+            ("metadata", Ok(url)) => url.to_string(),
+            ("metadata", Err(_)) if PostgresUrl::is_one(value) => "postgres://…".to_owned(),
+            _ => value.to_owned(),
+        }
     }
 
     /// Looks a setting up by its name in the file.
@@ -147,7 +158,23 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "Root of the key ring, 32 bytes in base64, instead of a file; only in the environment",
     ),
-    setting("metadata", Kind::Choice(&["sqlite"]), "sqlite", "Where metadata is kept"),
+    setting(
+        "metadata",
+        Kind::Text,
+        "sqlite",
+        "Where metadata is kept: sqlite, a file of the data directory, or postgres://user:password@host/database",
+    ),
+    setting("postgres.write_connections", Kind::Number, "8", "Connections to PostgreSQL for changes"),
+    setting("postgres.read_connections", Kind::Number, "8", "Connections to PostgreSQL for what requests look up"),
+    setting(
+        "postgres.background_connections",
+        Kind::Number,
+        "2",
+        "Connections to PostgreSQL for work that no request waits for",
+    ),
+    setting("postgres.connect_timeout", Kind::Duration, "5s", "Time to connect to PostgreSQL"),
+    setting("postgres.statement_timeout", Kind::Duration, "30s", "Time for a statement in PostgreSQL"),
+    setting("postgres.lock_timeout", Kind::Duration, "10s", "Time to wait for a lock in PostgreSQL"),
     setting("blobs", Kind::Choice(&["disk"]), "disk", "Where blobs are kept"),
     setting(
         "archive",

@@ -61,7 +61,7 @@ struct State {
 }
 
 /// So many tokens pile up before they are dropped.
-const SWEEP_EVERY: u64 = 1_000;
+const SWEEP_EVERY: u64 = 200;
 
 impl Tokens {
     pub fn new() -> Result<Tokens, MetaError> {

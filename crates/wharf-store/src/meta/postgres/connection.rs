@@ -106,7 +106,13 @@ impl Connector {
         });
         // Each address of the host has its own time to connect in.
         let client = match wait(connecting, self.connect_timeout * 4) {
-            Some(Ok(connected)) => connected.map_err(|error| Failure::of(&error))?,
+            // An answer of the server's is one; anything else may be better in a moment.
+            Some(Ok(connected)) => connected.map_err(|error| match Failure::of(&error) {
+                Failure::Other(MetaError::Other(words)) if error.code().is_none() => {
+                    Failure::Lost(MetaError::Unreachable(words))
+                }
+                failure => failure,
+            })?,
             Some(Err(_)) => return Err(Failure::Lost(MetaError::Closed)),
             None => return Err(unreachable("it does not answer")),
         };

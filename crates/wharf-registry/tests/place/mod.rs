@@ -1,0 +1,72 @@
+//! Where a registry under test keeps its stores: a directory, and its metadata in SQLite or in PostgreSQL.
+//!
+//! The tests that `tests/postgres.rs` includes once more run on PostgreSQL there; `WHARF_TEST_METADATA=postgres` has all of
+//! them run on it.
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use wharf_registry::{Authorized, Caller, Clock, Registry};
+use wharf_store::meta::testing::FaultPlan;
+use wharf_store::meta::{Meta, PostgresOptions, SqliteOptions};
+use wharf_testing::postgres::Database;
+
+pub struct Place {
+    directory: tempfile::TempDir,
+    /// An empty database, if the metadata is not in the directory.
+    database: Option<Database>,
+}
+
+impl Place {
+    /// Where there is no PostgreSQL, it says so, and SQLite does.
+    pub fn new() -> Self {
+        let everywhere = std::env::var("WHARF_TEST_METADATA").is_ok_and(|engine| engine == "postgres");
+        let wanted = everywhere || module_path!().starts_with("postgres::");
+        let database = if wanted { Database::create() } else { None };
+        Place { directory: tempfile::tempdir().unwrap(), database }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Opens the metadata. Its time is the manual clock's.
+    pub fn open_meta(&self, clock: &Clock, faults: Option<Arc<FaultPlan>>) -> Meta {
+        let Clock::Manual(now) = clock.clone() else { panic!("tests set the time") };
+        let clock = Arc::new(move || now.load(Ordering::SeqCst));
+        match &self.database {
+            Some(database) => {
+                let mut options = PostgresOptions::new(database.url().parse().unwrap());
+                (options.clock, options.faults) = (Some(clock), faults);
+                Meta::open_postgres(options).unwrap()
+            }
+            None => {
+                let options = SqliteOptions { clock, faults, ..SqliteOptions::default() };
+                Meta::open_sqlite(&self.path().join("meta.db"), options).unwrap()
+            }
+        }
+    }
+
+    /// Whether its metadata is behind a network.
+    pub fn is_postgres(&self) -> bool {
+        self.database.is_some()
+    }
+}
+
+/// Authorizes a caller who may do it, on a thread of its own: it may wait for a database, and tests need not.
+pub fn authorized<T: Send>(registry: &Registry, target: T) -> Authorized<T>
+where
+    Authorized<T>: Send,
+{
+    let account = super::ACCOUNT.parse().unwrap();
+    let need = wharf_iam::decision::Need::new("ecr:*", "*", account);
+    let runtime = tokio::runtime::Handle::current();
+    std::thread::scope(|threads| {
+        let asking = threads.spawn(|| {
+            runtime.block_on(registry.authorize(&Caller::root(account, "AKIATEST"), target, &[need]))
+        });
+        asking.join().unwrap().unwrap()
+    })
+}
