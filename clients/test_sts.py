@@ -1,7 +1,9 @@
 """Roles, OIDC providers and temporary credentials, by boto3 and the AWS CLI."""
 
+import base64
 import json
 from types import SimpleNamespace
+from urllib.parse import urlsplit
 
 import boto3
 import pytest
@@ -10,7 +12,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from harness import aws as aws_face
-from harness import model
+from harness import http, images, model, oci
 from harness.issuer import Issuer, KeyServer
 from harness.process import run
 
@@ -276,6 +278,69 @@ def test_federated_users(server, sts, as_user, iam, user, account):
     refused(client_of(server, answer, "iam").list_users, "InvalidClientTokenId")
     without = sts.get_federation_token(Name="none")
     refused(client_of(server, without, "ecr").describe_repositories, "AccessDeniedException")
+
+
+def test_a_role_s_session_logs_docker_in_until_the_role_goes(server, iam, ecr, registry, repository, as_user, role):
+    image = images.image("session")
+    registry.push(repository, image, "v1")
+    digest = image.layer_digests[0]
+    answer = as_user.assume_role(RoleArn=role["Arn"], RoleSessionName="docker")
+    api = client_of(server, answer, "ecr")
+    given = api.get_authorization_token()["authorizationData"][0]
+    assert given["expiresAt"].replace(microsecond=0) <= answer["Credentials"]["Expiration"], "no password outlives its session"
+    password = base64.b64decode(given["authorizationToken"]).decode().removeprefix("AWS:")
+    session = oci.Registry(server.endpoint, password)
+    url = urlsplit(api.get_download_url_for_layer(repositoryName=repository, layerDigest=digest)["downloadUrl"])
+    target = url.path + (f"?{url.query}" if url.query else "")
+
+    def outcomes():
+        """Whether the session may still: pull, push, use the download URL, call the API."""
+        try:
+            api.describe_images(repositoryName=repository)
+            called = 200
+        except ClientError as error:
+            called = error.response["Error"]["Code"]
+        return [
+            session.manifest(repository, "v1").status,
+            session.blob(repository, digest).status,
+            session.start_upload(repository).status,
+            http.send(server.endpoint, "GET", target).status,
+            called,
+        ]
+
+    assert outcomes() == [200, 200, 202, 200, 200]
+    # What it may changes with the very next request, without a new password or URL.
+    policy = allow(["ecr:DescribeImages", "ecr:BatchGetImage"])
+    iam.put_role_policy(RoleName=role["RoleName"], PolicyName="ecr", PolicyDocument=policy)
+    assert outcomes() == [200, 403, 403, 403, 200]
+    iam.put_role_policy(RoleName=role["RoleName"], PolicyName="ecr", PolicyDocument=allow("ecr:*"))
+    assert outcomes() == [200, 200, 202, 200, 200]
+    iam.delete_role_policy(RoleName=role["RoleName"], PolicyName="ecr")
+    iam.delete_role(RoleName=role["RoleName"])
+    assert outcomes() == [401, 401, 401, 403, "UnrecognizedClientException"]
+    # A role made anew under the name is another one.
+    iam.create_role(RoleName=role["RoleName"], Path="/ci/", AssumeRolePolicyDocument=trust({"AWS": "*"}))
+    iam.put_role_policy(RoleName=role["RoleName"], PolicyName="ecr", PolicyDocument=allow("ecr:*"))
+    assert outcomes() == [401, 401, 401, 403, "UnrecognizedClientException"]
+
+
+def test_skopeo_pulls_with_a_role_s_session_until_the_role_goes(server, iam, registry, repository, as_user, role, tmp_path):
+    registry.push(repository, images.image("skopeo-session"), "v1")
+    answer = as_user.assume_role(RoleArn=role["Arn"], RoleSessionName="skopeo")
+    token = client_of(server, answer, "ecr").get_authorization_token()["authorizationData"][0]["authorizationToken"]
+    password = base64.b64decode(token).decode().removeprefix("AWS:")
+
+    def pull(check=True):
+        source = f"docker://{server.host}/{repository}:v1"
+        command = ["skopeo", "copy", "--src-tls-verify=false", "--src-creds", f"AWS:{password}", source]
+        return run(*command, f"dir:{tmp_path / 'image'}", check=check)
+
+    pull()
+    iam.delete_role_policy(RoleName=role["RoleName"], PolicyName="ecr")
+    assert "403" in pull(check=False).stderr or "denied" in pull(check=False).stderr
+    iam.delete_role(RoleName=role["RoleName"])
+    refused = pull(check=False)
+    assert refused.returncode != 0 and "authentication" in refused.stderr, refused.stderr
 
 
 def test_a_token_of_another_key_is_no_token(server, as_user, role):

@@ -94,6 +94,16 @@ class Query:
         if kind == "list":
             assert all(child.tag == f"{self.namespace}member" for child in element), f"not only members in {shape.name}"
             return [self._read(shape.member, child) for child in element]
+        if kind == "map":
+            pairs = {}
+            for child in element:
+                tags = [part.tag for part in child]
+                known = [f"{self.namespace}key", f"{self.namespace}value"]
+                assert (child.tag, tags) == (f"{self.namespace}entry", known), f"not only entries in {shape.name}"
+                key = self._read(shape.key, child[0])
+                assert key not in pairs, f"{key} twice in {shape.name}"
+                pairs[key] = self._read(shape.value, child[1])
+            return pairs
         assert len(element) == 0, f"{shape.name} has elements inside"
         if kind == "timestamp":
             assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", text), f"{text!r} is no time"

@@ -451,6 +451,36 @@ async fn too_many_failures_are_told_to_wait_and_good_credentials_still_pass() {
 }
 
 #[tokio::test]
+async fn bad_identity_tokens_are_failures_too() {
+    let wharf = Wharf::start_with(|config| config.failed_authentications = 3).await;
+    let ask = |role: &str| {
+        format!(
+            "Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleSessionName=ci&WebIdentityToken=e30.e30.e30&\
+             RoleArn=arn:aws:iam::{ACCOUNT}:role/{role}"
+        )
+    };
+    let send = async |form: String| {
+        let headers = [("content-type", "application/x-www-form-urlencoded")];
+        wharf.root.send("POST", "/", &headers, form.as_bytes()).await
+    };
+    // What is no request at all shows no credential.
+    for _ in 0..5 {
+        let unspoken = send(ask("ci").replace("WebIdentityToken", "Token")).await;
+        assert!(unspoken.text().contains("<Code>ValidationError</Code>"), "{}", unspoken.text());
+    }
+    for role in ["ci", "other", "ci"] {
+        let wrong = send(ask(role)).await;
+        assert!(wrong.text().contains("<Code>InvalidIdentityToken</Code>"), "{}", wrong.text());
+    }
+    let limited = send(ask("ci")).await;
+    assert!(limited.text().contains("<Code>Throttling</Code>"), "{}", limited.text());
+    assert!(limited.headers.contains_key("retry-after"));
+    let guess = Docker::nobody(&wharf.root, Some(format!("Basic {}", STANDARD.encode("AWS:guess"))));
+    assert_eq!(guess.pull().await.status, 429, "one limit for every kind of credential");
+    wharf.root.ecr("DescribeRepositories", json!({})).await.ok();
+}
+
+#[tokio::test]
 async fn a_trusted_proxy_says_who_and_how() {
     let wharf = house(|config| config.trusted_proxies = vec!["127.0.0.1".parse().unwrap()]).await;
     let text = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Principal": "*", "Action": "ecr:BatchGetImage",

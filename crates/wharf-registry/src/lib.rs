@@ -43,6 +43,7 @@ mod uninterrupted;
 mod uploads;
 
 pub use access::{Ask, Authorized, Caller, Decided, DecidingStatement, ExplainError, Explanation, Origin};
+pub use access::{ContextEntry, PolicyExclusion, SimulatedDecision, SimulatedStatement, SimulationAsk};
 pub use accounts::{AccessKeyInfo, AccessKeyRecord, NewAccessKey, PasswordError};
 pub use backup::BackupReport;
 pub use blobs::{BlobInfo, BlobReader, LayerCheck, LayerState};

@@ -12,7 +12,7 @@ use http::{Method, Request, Response, StatusCode};
 use tracing::error;
 use uuid::Uuid;
 use wharf_iam::sigv4::SignatureError;
-use wharf_registry::{Caller, Origin};
+use wharf_registry::{Caller, IamError, Origin, RegistryError};
 use wharf_types::{Region, Timestamp};
 
 use super::authentication::{LARGE, Verified, read_body, unsigned, verify, verify_buffered};
@@ -39,6 +39,8 @@ struct Notes {
     operation: &'static str,
     /// What the client called it, where no table knows it.
     called: Option<String>,
+    /// Whether nobody signed it, so that what it shows instead is its credential.
+    unsigned: bool,
     caller: Option<Caller>,
     region: Option<Region>,
     noted: Noted,
@@ -58,12 +60,13 @@ where
         vocabulary: Vocabulary::Ecr,
         operation: "unknown",
         called: None,
+        unsigned: false,
         caller: None,
         region: None,
         noted: Noted::default(),
     };
     let outcome = route(faces, &parts, body, peer, &mut notes).await;
-    let outcome = outcome.map_err(|error| limit_failures(faces, peer, error));
+    let outcome = outcome.map_err(|error| limit_failures(faces, peer, notes.unsigned, error));
     let wire = outcome.as_ref().err().map(|error| error.to_wire(notes.vocabulary));
     if let Err(error) = &outcome
         && error.is_internal()
@@ -102,15 +105,18 @@ where
 }
 
 /// A credential that is wrong counts against its source, which after too many is told to wait instead.
-fn limit_failures(faces: &Faces, peer: Peer, error: AwsError) -> AwsError {
+fn limit_failures(faces: &Faces, peer: Peer, unsigned: bool, error: AwsError) -> AwsError {
+    use IamError::{AccessDenied, ExpiredToken, IdpRejectedClaim, InvalidIdentityToken};
     use SignatureError::{InactiveKey, Mismatch, UnknownKey, WrongToken};
-    match &error {
-        AwsError::Signature(Mismatch { .. } | UnknownKey | InactiveKey | WrongToken) => {
-            match faces.failures().count(peer.addr.ip()) {
-                Ok(()) => error,
-                Err(wait) => AwsError::Throttled(wait),
-            }
-        }
+    let is_wrong = match &error {
+        AwsError::Signature(Mismatch { .. } | UnknownKey | InactiveKey | WrongToken) => true,
+        AwsError::Registry(RegistryError::Iam(
+            InvalidIdentityToken(_) | ExpiredToken(_) | IdpRejectedClaim(_) | AccessDenied(_),
+        )) => unsigned,
+        _ => false,
+    };
+    match is_wrong.then(|| faces.failures().count(peer.addr.ip())) {
+        Some(Err(wait)) => AwsError::Throttled(wait),
         _ => error,
     }
 }
@@ -173,7 +179,10 @@ where
     notes.name(service.find(name), name);
     let operation = service.find(name).ok_or_else(|| service.unknown(name));
     let verified = match &operation {
-        Ok(operation) if operation.unsigned => unsigned(faces, body),
+        Ok(operation) if operation.unsigned => {
+            notes.unsigned = true;
+            unsigned(faces, body)
+        }
         _ => verify_buffered(faces, parts, body, service.name).await?,
     };
     serve(faces, parts, peer, notes, service, operation, verified, move |_| Input::from_form(members)).await

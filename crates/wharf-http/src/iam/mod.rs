@@ -14,6 +14,7 @@ mod operations;
 pub(crate) mod parameters;
 mod policies;
 mod roles;
+mod simulate;
 mod tags;
 mod users;
 mod versions;

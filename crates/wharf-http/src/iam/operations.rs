@@ -2,7 +2,8 @@
 
 use super::family::{Groups, Roles, Users};
 use super::{
-    account, attached, groups, inline, instance_profiles, keys, oidc, policies, roles, tags, users, versions,
+    account, attached, groups, inline, instance_profiles, keys, oidc, policies, roles, simulate, tags, users,
+    versions,
 };
 use crate::aws::Operation;
 
@@ -84,8 +85,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation::not_built("GetAccountPasswordPolicy", &["iam:GetAccountPasswordPolicy"]),
     Operation::not_built("GetAccountProperties", &["iam:GetAccountProperties"]),
     Operation::built::<account::GetAccountSummary>("GetAccountSummary"),
-    Operation::not_built("GetContextKeysForCustomPolicy", &["iam:GetContextKeysForCustomPolicy"]),
-    Operation::not_built("GetContextKeysForPrincipalPolicy", &["iam:GetContextKeysForPrincipalPolicy"]),
+    Operation::built::<simulate::GetContextKeysForCustomPolicy>("GetContextKeysForCustomPolicy"),
+    Operation::built::<simulate::GetContextKeysForPrincipalPolicy>("GetContextKeysForPrincipalPolicy"),
     Operation::not_built("GetCredentialReport", &["iam:GetCredentialReport"]),
     Operation::not_built("GetDelegationRequest", &["iam:GetDelegationRequest"]),
     Operation::built::<groups::GetGroup>("GetGroup"),
@@ -167,8 +168,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation::not_built("SendDelegationToken", &["iam:SendDelegationToken"]),
     Operation::built::<versions::SetDefaultPolicyVersion>("SetDefaultPolicyVersion"),
     Operation::not_built("SetSecurityTokenServicePreferences", &["iam:SetSecurityTokenServicePreferences"]),
-    Operation::not_built("SimulateCustomPolicy", &["iam:SimulateCustomPolicy"]),
-    Operation::not_built("SimulatePrincipalPolicy", &["iam:SimulatePrincipalPolicy"]),
+    Operation::built::<simulate::SimulateCustomPolicy>("SimulateCustomPolicy"),
+    Operation::built::<simulate::SimulatePrincipalPolicy>("SimulatePrincipalPolicy"),
     Operation::not_built("TagInstanceProfile", &["iam:TagInstanceProfile"]),
     Operation::not_built("TagMFADevice", &["iam:TagMFADevice"]),
     Operation::built::<oidc::ChangeProvider<oidc::Tag>>("TagOpenIDConnectProvider"),

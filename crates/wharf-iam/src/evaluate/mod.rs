@@ -392,6 +392,7 @@ fn resource_policy_name(kind: PolicyKind) -> &'static str {
         PolicyKind::Repository => "repository policy",
         PolicyKind::Registry { .. } => "registry policy",
         PolicyKind::Trust => "trust policy",
+        PolicyKind::Resource => "ResourcePolicy",
         PolicyKind::Identity | PolicyKind::Boundary | PolicyKind::Session => "policy",
     }
 }

@@ -16,16 +16,30 @@ pub struct Simulation<'a> {
     pub matched: Vec<StatementRef<'a>>,
     /// Condition keys that policies ask for and the request does not have, sorted, as the policies write them.
     pub missing_context: Vec<&'a str>,
+    /// What the caller's own policies say alone.
+    pub identity: Outcome,
+    /// What the policies of the resource say alone.
+    pub resource: Outcome,
+    /// What the permissions boundary says alone, if there is one.
+    pub boundary: Option<Outcome>,
 }
 
-impl Simulation<'_> {
-    /// IAM's `EvalDecision`.
-    pub fn decision(&self) -> &'static str {
-        match self.evaluation.outcome {
-            Outcome::Allowed => "allowed",
-            Outcome::ExplicitlyDenied => "explicitDeny",
-            Outcome::ImplicitlyDenied => "implicitDeny",
+impl Outcome {
+    /// The name that IAM's simulations use, e.g. `implicitDeny`.
+    pub fn decision(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::ExplicitlyDenied => "explicitDeny",
+            Self::ImplicitlyDenied => "implicitDeny",
         }
+    }
+
+    /// What statements amount to, which all are about a request.
+    fn of<'a>(matched: impl Iterator<Item = &'a StatementRef<'a>>) -> Self {
+        matched.fold(Self::ImplicitlyDenied, |outcome, by| match (outcome, by.deny) {
+            (Self::ExplicitlyDenied, _) | (_, true) => Self::ExplicitlyDenied,
+            (_, false) => Self::Allowed,
+        })
     }
 }
 
@@ -60,6 +74,9 @@ pub fn simulate<'a>(
     for policy in resource_policies.iter().filter(|policy| question.applies(policy)) {
         look(PolicySource::Resource, super::resource_policy_name(policy.kind()), policy);
     }
+    let alone = |source| Outcome::of(matched.iter().filter(|by| by.source == source));
+    let (identity, resource) = (alone(PolicySource::Identity), alone(PolicySource::Resource));
+    let boundary = (!policies.boundary.is_empty()).then(|| alone(PolicySource::Boundary));
     match evaluation.outcome {
         Outcome::ExplicitlyDenied => matched.retain(|by| by.deny),
         Outcome::Allowed => matched.retain(|by| !by.deny),
@@ -67,5 +84,5 @@ pub fn simulate<'a>(
     }
     let mut missing_context: Vec<&str> = missing.into_iter().collect();
     missing_context.dedup_by(|a, b| a.eq_ignore_ascii_case(b));
-    Simulation { evaluation, matched, missing_context }
+    Simulation { evaluation, matched, missing_context, identity, resource, boundary }
 }

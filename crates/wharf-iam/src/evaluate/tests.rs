@@ -307,7 +307,7 @@ fn a_simulation_tells_what_matched_and_what_was_missing() {
         let matched: Vec<_> =
             simulation.matched.iter().map(|by| (by.index, by.sid.map(str::to_owned))).collect();
         let missing: Vec<_> = simulation.missing_context.iter().map(|key| (*key).to_owned()).collect();
-        (simulation.decision(), matched, missing)
+        (simulation.evaluation.outcome.decision(), matched, missing)
     };
     let missing = vec!["aws:PrincipalTag/b".to_owned(), "aws:ResourceTag/a".to_owned()];
     let own = (1, Some("Own".to_owned()));

@@ -105,7 +105,7 @@ fn check_action(kind: PolicyKind, action: &str, negated: bool) -> Result<(), Fau
         return Err(Fault::Vendor(vendor.to_owned()));
     }
     match kind {
-        PolicyKind::Identity | PolicyKind::Boundary | PolicyKind::Session => Ok(()),
+        PolicyKind::Identity | PolicyKind::Boundary | PolicyKind::Session | PolicyKind::Resource => Ok(()),
         PolicyKind::Repository | PolicyKind::Registry { v1_scope: false } => {
             if vendor.eq_ignore_ascii_case("ecr") { Ok(()) } else { foreign() }
         }

@@ -4,6 +4,7 @@ mod elements;
 mod fault;
 mod json;
 mod principal;
+mod span;
 mod statement;
 
 use std::collections::HashSet;
@@ -12,6 +13,7 @@ pub(crate) use elements::{ResourceName, is_v1_registry_action};
 pub use fault::{MAX_ECR_CHARACTERS, MAX_IAM_CHARACTERS, PolicyError};
 pub(crate) use principal::Grant;
 pub use principal::PolicyPrincipal;
+pub use span::{Position, Span};
 pub(crate) use statement::Statement;
 
 use fault::{Fault, Faults};
@@ -35,6 +37,8 @@ pub enum PolicyKind {
     },
     /// Who may assume a role.
     Trust,
+    /// Of any resource of any service, as simulations are given them: `Resource` may be left out.
+    Resource,
 }
 
 impl PolicyKind {
@@ -83,6 +87,11 @@ impl Policy {
     /// be looked up.
     pub fn context_keys(&self) -> impl Iterator<Item = &str> {
         self.statements.iter().flat_map(Statement::keys)
+    }
+
+    /// Where a statement stands in the text; its place is counted from 0.
+    pub fn span(&self, index: usize) -> Option<Span> {
+        span::of_statement(&self.text, index)
     }
 
     pub(crate) fn statements(&self) -> &[Statement] {

@@ -113,7 +113,7 @@ fn sid(kind: PolicyKind, value: Option<&Json>, faults: &mut Faults) -> Option<Bo
             return None;
         }
     };
-    let spaces = matches!(kind, PolicyKind::Repository | PolicyKind::Registry { .. });
+    let spaces = matches!(kind, PolicyKind::Repository | PolicyKind::Registry { .. } | PolicyKind::Resource);
     if !sid.bytes().all(|b| b.is_ascii_alphanumeric() || spaces && b == b' ') {
         faults.add(Fault::SidCharacters);
     }
@@ -180,7 +180,9 @@ fn resources(
         return None;
     }
     let Some((value, negated)) = chosen else {
-        faults.add(Fault::NoResources);
+        if kind != PolicyKind::Resource {
+            faults.add(Fault::NoResources);
+        }
         return None;
     };
     let values = strings("Resource", value, faults);

@@ -6,6 +6,7 @@ mod decide;
 mod explain;
 mod principals;
 mod resources;
+mod simulate;
 mod trust;
 mod unusable;
 
@@ -21,6 +22,10 @@ pub use self::decide::Decided;
 pub use self::explain::{Ask, DecidingStatement, ExplainError, Explanation};
 pub(crate) use self::principals::Principals;
 pub(crate) use self::resources::ResourceRules;
+pub(crate) use self::simulate::entity_named;
+pub use self::simulate::{
+    ContextEntry, PolicyExclusion, SimulatedDecision, SimulatedStatement, SimulationAsk,
+};
 use crate::{Registry, sessions::Session};
 
 /// Who calls: an identity whose credential was checked for this request, what its policies are, and where it calls

@@ -194,7 +194,7 @@ fn load(tx: &mut Tx<'_>, id: &str) -> Result<Option<Loaded>, RegistryError> {
 }
 
 /// A managed policy, AWS's own or a customer's.
-fn managed_policy(tx: &mut Tx<'_>, arn: &str) -> Result<Option<EffectivePolicy>, RegistryError> {
+pub(super) fn managed_policy(tx: &mut Tx<'_>, arn: &str) -> Result<Option<EffectivePolicy>, RegistryError> {
     if managed::find(arn).is_some() {
         return Ok(Some(EffectivePolicy { name: arn.to_owned(), document: None }));
     }
@@ -203,7 +203,7 @@ fn managed_policy(tx: &mut Tx<'_>, arn: &str) -> Result<Option<EffectivePolicy>,
 }
 
 /// A policy that has gone or does not parse any more denies everything.
-fn compile(kind: PolicyKind, policy: &EffectivePolicy) -> NamedPolicy {
+pub(super) fn compile(kind: PolicyKind, policy: &EffectivePolicy) -> NamedPolicy {
     let stored = match &policy.document {
         Some(text) => Policy::parse(kind, text).map_err(|error| error.to_string()),
         None => match managed::find(&policy.name) {

@@ -2,12 +2,12 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use wharf_iam::decision::Need;
-use wharf_types::{Region, RegistryRef, Timestamp};
+use wharf_types::{Mutability, Region, RegistryRef, RepositoryRef, Timestamp};
 
 use super::*;
 use crate::accounts::tests::{ACCOUNT, Fixture};
 use crate::sessions::SessionKind;
-use crate::{PasswordError, RegistryError};
+use crate::{EncryptionType, NewRepository, PasswordError, RegistryError};
 
 const NOW: i64 = 1_700_000_000_000_000;
 
@@ -194,4 +194,74 @@ async fn a_registry_policy_that_cannot_be_read_denies() {
     assert!(fixture.registry.evaluate(&ann, &need, &rules, &[]).is_ok());
     let refused = fixture.registry.evaluate(&ann, &need, &rules, &[&broken]).unwrap_err();
     assert!(matches!(refused, RegistryError::AccessDenied(_)), "{refused}");
+}
+
+/// The repository `team/api`, and what may be done with its policy and its registry's.
+async fn with_policies(fixture: &Fixture) -> (RepositoryRef, RegistryRef) {
+    let registry = fixture.here().target().clone();
+    let repository = registry.repository("team/api".parse().unwrap());
+    let new = NewRepository {
+        mutability: Mutability::Mutable,
+        scan_on_push: false,
+        encryption_type: EncryptionType::Aes256,
+        kms_key: None,
+        tags: Vec::new(),
+    };
+    let at = fixture.authorized(ACCOUNT, repository.clone());
+    fixture.registry.create_repository(&at, new).await.unwrap();
+    let policy = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Principal":{"AWS":"999999999999"},"Action":"ecr:*"}]}"#;
+    fixture.registry.set_repository_policy(&at, policy, false).await.unwrap();
+    let policy = policy.replace("\"Action\"", "\"Resource\":\"*\",\"Action\"");
+    fixture.registry.put_registry_policy(&fixture.here(), &policy).await.unwrap();
+    (repository, registry)
+}
+
+#[tokio::test]
+async fn the_root_user_alone_repairs_policies_that_cannot_be_read() {
+    let fixture = house().await;
+    let (repository, here) = with_policies(&fixture).await;
+    let (at, of) = (fixture.authorized(ACCOUNT, repository.clone()), fixture.authorized(ACCOUNT, here));
+    let root = Caller::root(ACCOUNT.parse().unwrap(), "AKIATEST");
+    let ann = caller(&fixture, session(SessionKind::User, "AIDAONE")).await.unwrap();
+    let foreign = Caller::root("999999999999".parse().unwrap(), "AKIATEST");
+    let may = async |caller: &Caller, action: &'static str| {
+        let account = ACCOUNT.parse().unwrap();
+        let of_registry = action.contains("RegistryPolicy");
+        let resource = if of_registry { "*".to_owned() } else { repository.arn() };
+        fixture.registry.authorize(caller, (), &[Need::new(action, resource, account)]).await.is_ok()
+    };
+    let of_repository = ["ecr:GetRepositoryPolicy", "ecr:SetRepositoryPolicy", "ecr:DeleteRepositoryPolicy"];
+    let of_registry = ["ecr:GetRegistryPolicy", "ecr:PutRegistryPolicy", "ecr:DeleteRegistryPolicy"];
+    for (table, actions) in [("repository_policies", of_repository), ("registry_policies", of_registry)] {
+        for broken in ["{", r#"{"Statement":[]}"#] {
+            for action in actions.into_iter().chain(["ecr:PutImage"]) {
+                assert!(may(&root, action).await && may(&ann, action).await, "{table}: {action}");
+            }
+            let sql = match table {
+                "repository_policies" => "UPDATE repository_policies SET document = $1, bound = $1",
+                _ => "UPDATE registry_policies SET document = $1, bound = $1",
+            };
+            fixture.registry.write_identities(move |tx| Ok(tx.execute(sql, &[&broken])?)).await.unwrap();
+            fixture.registry.resource_policies_changed();
+            for action in actions {
+                assert!(may(&root, action).await, "{table}: {action}");
+                assert!(!may(&ann, action).await && !may(&foreign, action).await, "{table}: {action}");
+            }
+            for action in ["ecr:PutImage", "ecr:BatchGetImage", "ecr:DeleteRepository"] {
+                assert!(!may(&root, action).await && !may(&ann, action).await, "{table}: {action}");
+            }
+            let sound = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Principal":{"AWS":"999999999999"},
+                "Action":"ecr:*"}]}"#;
+            if table == "repository_policies" {
+                let shown = fixture.registry.repository_policy(&at).await.unwrap();
+                assert_eq!(shown.starts_with("{\n"), broken != "{", "{shown}");
+                fixture.registry.set_repository_policy(&at, sound, false).await.unwrap();
+            } else {
+                fixture.registry.registry_policy(&of).await.unwrap();
+                fixture.registry.delete_registry_policy(&of).await.unwrap();
+                let sound = sound.replace("\"Action\"", "\"Resource\":\"*\",\"Action\"");
+                fixture.registry.put_registry_policy(&of, &sound).await.unwrap();
+            }
+        }
+    }
 }

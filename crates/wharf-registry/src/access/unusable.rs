@@ -1,5 +1,8 @@
 //! What stands in for a policy that is stored but cannot be used: a denial of everything. What the policy would have
 //! denied is not known, and a broken one must not be an error of the server's either (`iam-evaluation` §4).
+//!
+//! Of a repository or registry the root user of its account may still read, replace and remove the policy: somebody
+//! must be able to.
 
 use std::fmt;
 
@@ -24,11 +27,18 @@ pub(super) fn deny_all(kind: PolicyKind) -> Policy {
             r#"{"Version":"2012-10-17","Statement":{"Effect":"Deny","Action":"*","Resource":"*"}}"#
         }
         PolicyKind::Registry { .. } => {
-            r#"{"Version":"2012-10-17",
-                "Statement":{"Effect":"Deny","Principal":"*","Action":"ecr:*","Resource":"*"}}"#
+            r#"{"Version":"2012-10-17","Statement":[
+                {"Effect":"Deny","Principal":"*","Resource":"*",
+                 "NotAction":["ecr:GetRegistryPolicy","ecr:PutRegistryPolicy","ecr:DeleteRegistryPolicy"]},
+                {"Effect":"Deny","Principal":"*","Action":"ecr:*","Resource":"*",
+                 "Condition":{"StringNotEquals":{"aws:PrincipalType":"Account"}}}]}"#
         }
-        PolicyKind::Repository => {
-            r#"{"Version":"2012-10-17","Statement":{"Effect":"Deny","Principal":"*","Action":"ecr:*"}}"#
+        PolicyKind::Repository | PolicyKind::Resource => {
+            r#"{"Version":"2012-10-17","Statement":[
+                {"Effect":"Deny","Principal":"*",
+                 "NotAction":["ecr:GetRepositoryPolicy","ecr:SetRepositoryPolicy","ecr:DeleteRepositoryPolicy"]},
+                {"Effect":"Deny","Principal":"*","Action":"ecr:*",
+                 "Condition":{"StringNotEquals":{"aws:PrincipalType":"Account"}}}]}"#
         }
         PolicyKind::Trust => {
             r#"{"Version":"2012-10-17","Statement":{"Effect":"Deny","Principal":"*",
@@ -49,6 +59,7 @@ mod tests {
             PolicyKind::Boundary,
             PolicyKind::Session,
             PolicyKind::Repository,
+            PolicyKind::Resource,
             PolicyKind::Registry { v1_scope: false },
             PolicyKind::Registry { v1_scope: true },
             PolicyKind::Trust,

@@ -7,6 +7,7 @@ use wharf_store::meta::{MetaError, Tx};
 use wharf_types::{AccountId, Timestamp};
 
 use super::IamError;
+use crate::access::entity_named;
 use crate::accounts::{KEY_ID_ALPHABET, random_text};
 use crate::{Registry, RegistryError};
 
@@ -154,6 +155,22 @@ impl Registry {
             None => Ok(None),
         })?;
         Ok(found.unwrap_or_else(|| PrincipalRef::to_create(account, kind, "/", name)))
+    }
+
+    /// As [`find_principal`](Self::find_principal), by the ARN of a user, group or role. One whose path is another is
+    /// not there.
+    ///
+    /// # Errors
+    /// `InvalidInput` for anything but such an ARN.
+    pub fn find_principal_by_arn(&self, arn: &str) -> Result<PrincipalRef, RegistryError> {
+        let (account, kind, name) = entity_named(arn)?;
+        let (path, name) = match name.rsplit_once('/') {
+            Some((path, name)) => (format!("/{path}/"), name),
+            None => ("/".to_owned(), &*name),
+        };
+        let found = self.find_principal(account, kind, name)?;
+        let gone = || PrincipalRef::to_create(account, kind, &path, name);
+        Ok(if found.arn() == arn { found } else { gone() })
     }
 
     /// As [`find_principal`](Self::find_principal), by unique id; `None` when nobody has it any more.

@@ -36,7 +36,11 @@ fn bound(tx: &mut Tx<'_>, text: &str, invalid: &str) -> Result<PolicyRow, Regist
     }
 }
 
-/// A stored policy as ECR prints it: ARNs where users and roles live, their ids where they have gone.
+/// A stored policy as ECR prints it: ARNs where users and roles live, their ids where they have gone. One that is no
+/// JSON any more is answered as it was set, for whoever repairs it.
 fn printed(tx: &mut Tx<'_>, row: &PolicyRow) -> Result<String, RegistryError> {
-    Ok(unbind_node(tx, &row.bound)?.pretty())
+    match unbind_node(tx, &row.bound) {
+        Err(BindError::Syntax) => Ok(row.document.clone()),
+        node => Ok(node?.pretty()),
+    }
 }
