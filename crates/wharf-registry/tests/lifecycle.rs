@@ -123,6 +123,37 @@ async fn the_job_carries_a_policy_out_when_it_is_due_and_again() {
     assert_eq!(undeleted.unwrap().restored, [pushed[0]]);
 }
 
+/// On one thread, so that the run goes on only when it is polled: each batch needs a task of its own, and with that
+/// another poll.
+#[tokio::test]
+async fn a_job_that_is_stopped_in_the_middle_goes_on_at_the_next_start() {
+    let mut house = House::new().await;
+    let at = house.create("team/app", Mutability::Mutable).await;
+    for number in 0..81 {
+        let tag = format!("v{number}");
+        house.push(&at, &tag, Some(&tag)).await;
+    }
+    house.registry.put_lifecycle_policy(&at, &keep_newest(1)).await.unwrap();
+    house.clock.advance(Duration::from_secs(3600));
+    {
+        let running = house.registry.run_due_jobs();
+        tokio::pin!(running);
+        while house.meta.read(|tx| events::page(tx, 0, 1)).await.unwrap().is_empty() {
+            assert!(futures_util::poll!(&mut running).is_pending(), "stopped too late to show anything");
+            tokio::task::yield_now().await;
+        }
+        house.registry.stop_background();
+        running.await.unwrap();
+    }
+    let left = images(&house, &at).await.len();
+    assert!((21..81).contains(&left), "{left} images are left of four batches");
+    assert_eq!(house.registry.lifecycle_policy(&at).await.unwrap().evaluated_at, None, "it is not through");
+    house.restart().await;
+    assert_eq!(house.registry.run_due_jobs().await.unwrap(), 1, "without another interval");
+    assert_eq!(images(&house, &at).await.len(), 1);
+    assert_eq!(house.registry.run_due_jobs().await.unwrap(), 0);
+}
+
 #[tokio::test]
 async fn every_image_that_goes_leaves_an_event_with_its_rule() {
     let house = House::new().await;

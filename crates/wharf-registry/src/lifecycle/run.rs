@@ -126,6 +126,8 @@ impl Registry {
         let mut report = LifecycleReport::default();
         let lease = Lease { registry: self.clone(), job: job.clone() };
         let next = match self.act_on(&repository, &(), &mut report, Some(&lease)).await {
+            // Told to stop in the middle: whoever starts next goes on at once.
+            Ok(true) if self.inner.stop.is_cancelled() => return Ok(JobOutcome::Again(Duration::ZERO)),
             Ok(true) => self.inner.options.lifecycle_interval,
             Ok(false) => return Ok(JobOutcome::Finished),
             Err(error) => {
