@@ -88,6 +88,8 @@ async fn run(
     });
     let signals = tokio::spawn(signals.wait(shutdown.clone()));
     let faces = Arc::new(faces);
+    let (copying, over) = (faces.clone(), shutdown.clone());
+    background.spawn(async move { copying.copy_service_records(over).await });
     background.spawn(begin_drain(faces.clone(), app.registry.clone(), manager, shutdown.clone()));
     let drained = server.serve(faces.clone(), shutdown.clone()).await;
     // What is left is closing the stores: short, and nothing that a second signal could hasten. It stays caught.
