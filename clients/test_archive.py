@@ -3,7 +3,9 @@
 import pytest
 from botocore.exceptions import ClientError
 
-from harness import aws, images, oci
+from harness import aws, containers, images, oci
+from harness.http import send
+from harness.process import needs, run
 
 LARGE = 200_000
 
@@ -89,3 +91,49 @@ def test_content_goes_to_the_second_store_and_pulls_bring_it_back(make_server, t
     assert registry.blob("team/app", one.layer_digests[0]).expect(200).body == one.blobs[one.layer_digests[0]]
     with pytest.raises(ClientError):
         move(ecr, "team/app", "STANDARD", imageTag="v1")
+
+
+@pytest.fixture
+def archived(make_server, tmp_path):
+    """A server that restores what is pulled, with one image whose content is in the second store."""
+    cold = tmp_path / "cold"
+    server = make_server("--archive", str(cold), "--archive-restore-on-pull")
+    account = server.root_account()
+    server.password_of_root = server.password(account)
+    ecr = aws.client("ecr", server.endpoint, account)
+    registry = oci.Registry(server.endpoint, server.password_of_root)
+    ecr.create_repository(repositoryName="team/app")
+    one = images.image("restored-by-a-client", layer_size=LARGE)
+    registry.push("team/app", one, "v1")
+    move(ecr, "team/app", "ARCHIVE", imageTag="v1")
+    wait_for(lambda: len(files(cold)) == 1, "the content")
+    yield server, one
+    metrics = send(server.endpoint, "GET", "/metrics").expect(200).body.decode()
+    assert 'status="429"' in metrics, "the client was told to come again"
+    assert statuses(ecr, "team/app") == {one.digest: "ACTIVE"}
+
+
+def test_skopeo_waits_for_what_it_has_restored(archived, tmp_path):
+    needs("skopeo", "skopeo")
+    server, one = archived
+    source = f"docker://{server.host}/team/app:v1"
+    creds = ("--src-tls-verify=false", "--src-creds", f"AWS:{server.password_of_root}")
+    run("skopeo", "copy", *creds, source, f"oci:{tmp_path / 'back'}:v1")
+    assert images.layout_digest(tmp_path / "back", "v1") == one.digest
+
+
+def test_podman_waits_for_what_it_has_restored(archived):
+    server, one = archived
+    target = f"{server.host}/team/app:v1"
+    with containers.tool("podman") as podman:
+        podman("pull", "--tls-verify=false", "--creds", f"AWS:{server.password_of_root}", target)
+        assert one.digest in podman("image", "inspect", target).stdout
+
+
+def test_docker_gets_what_it_has_restored(archived):
+    server, one = archived
+    target = f"{server.host}/team/app:v1"
+    with containers.dockerd(server.host) as docker:
+        docker("login", "-u", "AWS", "--password-stdin", server.host, input=server.password_of_root)
+        wait_for(lambda: docker("pull", target, check=False).returncode == 0, "the image", turns=20)
+        assert one.digest in docker("image", "inspect", target).stdout

@@ -139,3 +139,51 @@ def test_the_server_carries_policies_out_by_itself(make_server):
     text = policy(rule(1, tagStatus="tagged", countNumber=1, wharf={"tagRegexAnyOf": ["^v1\\."], "order": "semver"}))
     ecr.put_lifecycle_policy(repositoryName="team/app", lifecyclePolicyText=text)
     wait_until(lambda: tags(ecr, "team/app") == ["v1.10.0"], "the policy to be carried out", timeout=30)
+
+
+def test_the_audit_log_has_what_policies_and_the_operator_deleted(make_server, tmp_path):
+    from harness import oci
+    from harness.aws import client
+    from harness.process import wait_until
+
+    log = tmp_path / "audit.jsonl"
+    server = make_server("--audit-log", str(log))
+    account = server.root_account()
+    ecr = client("ecr", server.endpoint, account)
+    registry = oci.Registry(server.endpoint, server.password(account))
+    ecr.create_repository(repositoryName="team/app")
+    pushed = [images.image(f"audited-{number}") for number in range(3)]
+    for number, image in enumerate(pushed):
+        registry.push("team/app", image, f"v{number}")
+    text = policy(rule(7, tagStatus="tagged", tagPrefixList=["v"]))
+    ecr.put_lifecycle_policy(repositoryName="team/app", lifecyclePolicyText=text)
+
+    def recorded():
+        lines = [line for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        records = [json.loads(line) for line in lines]
+        return {record["eventID"]: record for record in records if record["eventType"] == "AwsServiceEvent"}
+
+    place = ("--repository", "team/app", "--account", account.id)
+    server.command("lifecycle", "run", *place)
+    (record,) = wait_until(recorded, "the record of the run").values()
+    assert (record["eventName"], record["eventSource"]) == ("PolicyExecutionEvent", "ecr.amazonaws.com")
+    details = record["serviceEventDetails"]
+    assert details["repositoryName"] == "team/app"
+    (shown,) = details["lifecycleEventPolicy"]["lifecycleEventRules"]
+    assert (shown["rulePriority"], shown["action"]) == (7, "expire")
+    done = {
+        (action["lifecycleEventImage"]["digest"], action["rulePriority"])
+        for action in details["lifecycleEventImageActions"]
+    }
+    assert done == {(image.digest, 7) for image in pushed[:2]}
+
+    # Nobody serves while the operator deletes; the log has it as soon as somebody does.
+    server.stop()
+    server.command("image", "delete", *place, "--force", "v2")
+    assert len(recorded()) == 1
+    server.start()
+    wait_until(lambda: len(recorded()) == 2, "the record of the deletion")
+    (record,) = [record for record in recorded().values() if record["eventName"] == "DeleteImage"]
+    assert record["userIdentity"] == {"accountId": account.id, "invokedBy": "operator"}
+    assert record["serviceEventDetails"]["imageDigest"] == pushed[2].digest
+    assert record["serviceEventDetails"]["forced"] is True

@@ -1,4 +1,5 @@
-//! One record per call, CloudTrail-shaped: who did what to which resource, from where, and how it ended.
+//! One record per call, CloudTrail-shaped: who did what to which resource, from where, and how it ended. What the registry
+//! does by itself it records in its store; from there it is copied here.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use wharf_iam::decision::{Identity, Need};
 use wharf_types::Timestamp;
 
@@ -53,6 +54,15 @@ pub struct AuditRecord<'a> {
     pub took: Duration,
 }
 
+/// What the thread writes.
+#[derive(Debug)]
+pub enum Entry {
+    /// A record of a call.
+    Call(Vec<u8>),
+    /// Records that are somewhere else until they are durable here, and whoever waits for that.
+    Kept(Vec<u8>, oneshot::Sender<io::Result<()>>),
+}
+
 /// Where records go.
 #[derive(Debug)]
 pub enum Audit {
@@ -63,7 +73,7 @@ pub enum Audit {
     /// To a file, through a thread that writes.
     File {
         /// Lines to write.
-        queue: mpsc::Sender<Vec<u8>>,
+        queue: mpsc::Sender<Entry>,
         /// The thread; it ends when the queue is closed.
         writer: JoinHandle<()>,
     },
@@ -103,9 +113,34 @@ impl Audit {
                 let mut line = record.to_json().to_string().into_bytes();
                 line.push(b'\n');
                 // The thread ends only after the queue; a failed send means that the process is ending.
-                let _ = queue.send(line).await;
+                let _ = queue.send(Entry::Call(line)).await;
             }
         }
+    }
+
+    /// Writes records that are kept elsewhere until this has succeeded: JSON without line breaks, each.
+    ///
+    /// # Errors
+    /// If they are not durable in the file. Some may be there all the same.
+    pub async fn write_kept(&self, records: &[String]) -> io::Result<()> {
+        match self {
+            _ if records.is_empty() => {}
+            Self::Off => {}
+            Self::Log => {
+                for record in records {
+                    tracing::info!(target: "wharf_http::audit", record, "service event");
+                }
+            }
+            Self::File { queue, .. } => {
+                let lines = records.iter().flat_map(|record| [record.as_bytes(), b"\n"]).flatten();
+                let (done, written) = oneshot::channel();
+                let entry = Entry::Kept(lines.copied().collect(), done);
+                let over = || io::Error::other("the audit writer has ended");
+                queue.send(entry).await.map_err(|_| over())?;
+                written.await.map_err(|_| over())??;
+            }
+        }
+        Ok(())
     }
 
     /// Ends the sink: all records written before are in the file when this returns. Blocks.
@@ -210,6 +245,21 @@ impl<W: Write> Lines<W> {
         }
     }
 
+    /// Writes lines that are kept elsewhere if this fails. One that was begun then is ended later, so that none is torn;
+    /// the others come again.
+    fn write_kept(&mut self, lines: &[u8]) -> io::Result<()> {
+        self.flush()?;
+        self.waiting.extend_from_slice(lines);
+        let outcome = self.flush();
+        if outcome.is_err() {
+            let written = lines.len() - self.waiting.len();
+            let begun = written > 0 && lines[written - 1] != b'\n';
+            let end = self.waiting.iter().position(|byte| *byte == b'\n').map_or(0, |place| place + 1);
+            self.waiting.truncate(if begun { end } else { 0 });
+        }
+        outcome
+    }
+
     /// Counts what waits as lost.
     fn give_up(&mut self) {
         self.lost.inc_by(self.waiting.iter().filter(|byte| **byte == b'\n').count() as u64);
@@ -217,14 +267,25 @@ impl<W: Write> Lines<W> {
 }
 
 /// Writes what is queued, at the latest whenever the queue is empty.
-fn write_lines(mut file: Lines<File>, path: &Path, mut lines: mpsc::Receiver<Vec<u8>>) {
+fn write_lines(mut file: Lines<File>, path: &Path, mut entries: mpsc::Receiver<Entry>) {
     let mut failing = false;
-    while let Some(line) = lines.blocking_recv() {
-        file.add(&line);
-        if !lines.is_empty() && file.waiting.len() < BATCH {
-            continue;
-        }
-        let result = file.flush();
+    while let Some(entry) = entries.blocking_recv() {
+        let result = match entry {
+            Entry::Call(line) => {
+                file.add(&line);
+                if !entries.is_empty() && file.waiting.len() < BATCH {
+                    continue;
+                }
+                file.flush()
+            }
+            Entry::Kept(lines, done) => {
+                let result = file.write_kept(&lines).and_then(|()| sync(&file.file));
+                let told = result.as_ref().map(|()| ()).map_err(|error| io::Error::from(error.kind()));
+                // Whoever asked may have gone.
+                let _ = done.send(told);
+                result
+            }
+        };
         if let Err(error) = &result
             && !failing
         {
@@ -235,6 +296,15 @@ fn write_lines(mut file: Lines<File>, path: &Path, mut lines: mpsc::Receiver<Vec
     if let Err(error) = file.flush() {
         tracing::error!(%error, path = %path.display(), "audit records cannot be written");
         file.give_up();
+    }
+}
+
+/// Makes durable what was written.
+fn sync(file: &File) -> io::Result<()> {
+    match file.sync_data() {
+        // A pipe or a device has nothing to make durable.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        outcome => outcome,
     }
 }
 
@@ -324,5 +394,36 @@ mod tests {
         lines.flush().unwrap_err();
         lines.give_up();
         assert_eq!(lines.lost.get(), 1030 - kept + 2);
+    }
+
+    #[test]
+    fn what_is_kept_elsewhere_is_refused_by_a_full_disk_and_torn_by_none() {
+        let disk = Disk { written: Vec::new(), room: 5 };
+        let mut lines = Lines { file: disk, waiting: Vec::new(), lost: Counter::default() };
+        assert_eq!(lines.write_kept(b"one\ntwo\nthree\n").unwrap_err().kind(), io::ErrorKind::StorageFull);
+        lines.add(b"call\n");
+        lines.file.room = usize::MAX;
+        lines.write_kept(b"one\ntwo\nthree\n").unwrap();
+        lines.file.room = 4;
+        lines.write_kept(b"six\nten\n").unwrap_err();
+        lines.file.room = usize::MAX;
+        lines.write_kept(b"ten\n").unwrap();
+        let text = String::from_utf8(lines.file.written).unwrap();
+        assert_eq!(text, "one\ntwo\ncall\none\ntwo\nthree\nsix\nten\n");
+        assert_eq!(lines.lost.get(), 0);
+    }
+
+    #[tokio::test]
+    async fn whoever_keeps_records_is_told_whether_they_are_durable() {
+        let kept = ["{}".to_owned()];
+        let full = Audit::open(&AuditSink::File("/dev/full".into()), Counter::default()).unwrap();
+        assert_eq!(full.write_kept(&kept).await.unwrap_err().kind(), io::ErrorKind::StorageFull);
+        full.close();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.jsonl");
+        let audit = Audit::open(&AuditSink::File(path.clone()), Counter::default()).unwrap();
+        audit.write_kept(&kept).await.unwrap();
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "{}\n", "before it is closed");
+        audit.close();
     }
 }

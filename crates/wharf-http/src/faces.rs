@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
@@ -24,6 +24,8 @@ use crate::{Body, HttpConfig, aws, download, oci, proxy};
 /// Where signed downloads are: the path of `GetDownloadUrlForLayer`'s URLs up to the token.
 pub const DOWNLOAD_PREFIX: &str = "/wharf/download/";
 
+/// How often the registry is asked for records of its own doings.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Access keys whose signing keys are kept.
 const SIGNING_KEYS: usize = 1024;
 
@@ -109,6 +111,39 @@ impl Faces {
     /// Says on `/readyz` that no further requests should be sent here. Those that come are answered.
     pub fn begin_shutdown(&self) {
         self.inner.stopping.cancel();
+    }
+
+    /// Copies to the audit log what the registry has recorded of its own doings, until `stop`. What cannot be copied now
+    /// is copied later, or at the next start.
+    pub async fn copy_service_records(&self, stop: CancellationToken) {
+        if !self.inner.audit.is_on() {
+            return;
+        }
+        let mut failing = false;
+        loop {
+            let copied = self.copy_some_service_records().await;
+            if let Err(error) = &copied
+                && !failing
+            {
+                tracing::error!(%error, "records of service events wait for the audit log");
+            }
+            failing = copied.is_err();
+            if matches!(copied, Ok(true)) && !stop.is_cancelled() {
+                continue;
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+
+    /// `false` if there were none.
+    async fn copy_some_service_records(&self) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
+        let Some(records) = self.inner.registry.service_records().await? else { return Ok(false) };
+        self.inner.audit.write_kept(&records.records).await?;
+        self.inner.registry.service_records_copied(&records).await?;
+        Ok(true)
     }
 
     /// Ends the audit log: what was recorded is in the file when this returns. Call it when nothing is served any

@@ -746,6 +746,34 @@ async fn images_in_use_are_reported_listed_and_where_configured_kept() {
     assert!((500.0..=600.5).contains(&ahead), "{ahead}");
     let listed = wharf.root.wharf("ListImagesInUse", json!({})).await.ok();
     assert_eq!(listed, json!({"images": [{"imageDigest": digest, "holders": ["node-1"]}]}));
+    let more = Digest::sha256(b"more").to_string();
+    let other = json!({"holder": "node-2", "imageDigests": [digest, more], "lifetimeSeconds": 600});
+    wharf.root.wharf("ReportImagesInUse", other).await.ok();
+    let first = wharf.root.wharf("ListImagesInUse", json!({"maxResults": 1})).await.ok();
+    assert_eq!(first["images"].as_array().unwrap().len(), 1);
+    let rest = json!({"maxResults": 1, "nextToken": first["nextToken"]});
+    let rest = wharf.root.wharf("ListImagesInUse", rest).await.ok();
+    assert_eq!((rest["images"].as_array().unwrap().len(), &rest["nextToken"]), (1, &Value::Null));
+    let stranger = wharf.other.wharf("ReleaseImagesInUse", json!({"holder": "node-2"})).await.ok();
+    assert_eq!(stranger["releasedImageCount"], 0, "each account has its own");
+    let one = json!({"holder": "node-2", "imageDigests": [more]});
+    let released = wharf.root.wharf("ReleaseImagesInUse", one).await.ok();
+    assert_eq!(released, json!({"holder": "node-2", "releasedImageCount": 1}));
+    let released = wharf.root.wharf("ReleaseImagesInUse", json!({"holder": "node-2"})).await.ok();
+    assert_eq!(released["releasedImageCount"], 1);
+    for (bad, member) in [
+        (json!({}), "holder"),
+        (json!({"holder": "x", "imageDigests": []}), "imageDigests"),
+        (json!({"holder": "x", "imageDigests": ["sha256:1"]}), "imageDigests"),
+    ] {
+        let (code, text) = wharf.root.wharf("ReleaseImagesInUse", bad).await.error();
+        assert_eq!(code, "ValidationException");
+        assert!(text.contains(member), "{text}");
+    }
+    assert_eq!(
+        wharf.root.wharf("ListImagesInUse", json!({"maxResults": 1001})).await.error().0,
+        "ValidationException"
+    );
     let others = wharf.other.wharf("ListImagesInUse", json!({})).await.ok();
     assert_eq!(others, json!({"images": []}), "each account has its own");
 

@@ -158,8 +158,11 @@ pub const ECR_PUBLIC: &[Action] = &[
 ];
 
 /// The actions of wharf's own API, sorted by name.
-pub const WHARF: &[Action] =
-    &[action("wharf:ListImagesInUse", List, Registry), action("wharf:ReportImagesInUse", Write, Registry)];
+pub const WHARF: &[Action] = &[
+    action("wharf:ListImagesInUse", List, Registry),
+    action("wharf:ReleaseImagesInUse", Write, Registry),
+    action("wharf:ReportImagesInUse", Write, Registry),
+];
 
 #[cfg(test)]
 mod tests {

@@ -34,6 +34,7 @@ mod referrers;
 mod registry;
 mod repositories;
 mod scrub;
+mod service_events;
 mod sessions;
 mod settings;
 mod storage_class;
@@ -68,6 +69,7 @@ pub use model::*;
 pub use options::{JwksSource, Limits, Options, Quotas};
 pub use registry::{Progress, Registry, RegistryStats};
 pub use scrub::ScrubReport;
+pub use service_events::ServiceRecords;
 pub use sessions::{
     AssumeRole, AssumedRole, FederatedUser, GetFederationToken, Session, SessionCredentials, SessionKey,
     SessionKind, WebIdentity, WebIdentityRole,

@@ -6,6 +6,7 @@ mod act;
 mod in_use;
 mod plan;
 mod preview;
+mod record;
 mod run;
 
 use wharf_lifecycle::{Grammar, LifecyclePolicy};

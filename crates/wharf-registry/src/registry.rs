@@ -174,9 +174,14 @@ impl Registry {
         self.start_jobs();
     }
 
+    /// Tells the background work to stop; whoever starts next goes on with what it leaves. Requests are still served.
+    pub fn stop_background(&self) {
+        self.inner.stop.cancel();
+    }
+
     /// Stops the background work, writes what is batched, and closes the stores. Nothing may be called afterwards.
     pub async fn close(&self) {
-        self.inner.stop.cancel();
+        self.stop_background();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
         if let Err(error) = self.write_pull_times().await {

@@ -14,6 +14,7 @@ use wharf_types::{Digest, RepositoryRef, Timestamp};
 use crate::archive::{ARCHIVE, RESTORE};
 use crate::images::{Asked, asked};
 use crate::repositories::{hold_repository, stored};
+use crate::service_events::{self, By};
 use crate::uninterrupted::uninterrupted;
 use crate::{
     Authorized, ImageFailureCode, ImageId, ImageRef, ImageStatus, Registry, RegistryError, Repository,
@@ -327,6 +328,22 @@ pub(crate) fn settle_put(
     Ok(activated)
 }
 
+/// After an image was deleted that had these blobs: those that only archived images of the repository need now follow them.
+/// What images of other repositories need is found by the daily sweep.
+pub(crate) fn settle_deleted(
+    tx: &mut Tx<'_>,
+    repository: &Repository,
+    blobs: &[String],
+) -> Result<(), RegistryError> {
+    let (id, now) = (repository.id, tx.now_micros());
+    for blob in blobs {
+        if let Some(image) = archive::archived_user_of(tx, id, blob)? {
+            jobs::put(tx, ARCHIVE, &job_key(id, &image), now)?;
+        }
+    }
+    Ok(())
+}
+
 /// The key of an image's jobs.
 pub(crate) fn job_key(repository_id: i64, digest: &str) -> String {
     format!("{repository_id}/{digest}")
@@ -371,20 +388,12 @@ fn note_activation(
     status: ImageStatus,
 ) -> Result<(), RegistryError> {
     let result = if status == ImageStatus::Active { "SUCCESS" } else { "FAILED" };
-    let detail = json!({
-        "eventSource": "ecr.amazonaws.com",
-        "eventName": "ImageActivationEvent",
-        "eventType": "AwsServiceEvent",
-        "readOnly": true,
-        "serviceEventDetails": {
-            "repositoryName": repository.name.name.as_str(),
-            "imageDigest": digest,
-            "targetStorageClass": "STANDARD",
-            "result": result,
-            "imageStatus": status.as_str(),
-        },
+    let details = json!({
+        "repositoryName": repository.name.name.as_str(),
+        "imageDigest": digest,
+        "targetStorageClass": "STANDARD",
+        "result": result,
+        "imageStatus": status.as_str(),
     });
-    let (account, region) = (&repository.name.registry.account, &repository.name.registry.region);
-    let kind = "AWS Service Event via CloudTrail";
-    Ok(events::insert(tx, account.as_str(), region.as_str(), kind, &detail.to_string())?)
+    service_events::note(tx, repository, By::Registry, "ImageActivationEvent", details)
 }

@@ -6,10 +6,12 @@ mod depot;
 use std::time::Duration;
 
 use depot::{At, Depot, content};
-use wharf_registry::{EncryptionType, ImageId, ImageStatus, RegistryError, StorageClass};
+use wharf_registry::{
+    EncryptionType, ImageId, ImageStatus, NewKey, NewRepository, RegistryError, StorageClass,
+};
 use wharf_store::meta::{MetaError, events};
 use wharf_store::object::testing::Fault;
-use wharf_types::Digest;
+use wharf_types::{Digest, Mutability};
 
 /// More than lies in the metadata, and more than one segment.
 const LARGE: usize = 300_000;
@@ -138,6 +140,22 @@ async fn content_that_is_uploaded_again_needs_no_way_back() {
     }
     depot.registry.collect(&()).await.unwrap();
     assert_eq!(counts(&depot), (1, 1));
+    depot.assert_clean().await;
+}
+
+#[tokio::test]
+async fn content_follows_to_the_archive_when_the_last_active_image_that_shares_it_is_deleted() {
+    let depot = Depot::with_archive(|_| ()).await;
+    let (at, _, shared) = two_images(&depot).await;
+    change(&depot, &at, "old", StorageClass::Archive).await;
+    work(&depot).await;
+    depot.registry.delete_images(&at, &[tag("new")]).await.unwrap();
+    assert_eq!(work(&depot).await, 1, "not at the daily round only");
+    depot.registry.collect(&()).await.unwrap();
+    assert_eq!(counts(&depot), (0, 2));
+    change(&depot, &at, "old", StorageClass::Standard).await;
+    work(&depot).await;
+    assert!(depot.read(&at, &shared).await.unwrap() == content(2, LARGE));
     depot.assert_clean().await;
 }
 
@@ -292,6 +310,51 @@ async fn content_that_is_needed_again_while_it_moves_stays() {
     work(&depot).await;
     assert_eq!(counts(&depot), (2, 0));
     depot.assert_clean().await;
+}
+
+#[tokio::test]
+async fn content_under_a_key_that_is_disabled_moves_when_the_key_is_enabled_again() {
+    let depot = Depot::with_archive(|_| ()).await;
+    let (here, registry) = (depot.here(), &depot.registry);
+    let new = NewKey { description: String::new(), policy: None, tags: Vec::new() };
+    let key = registry.kms_create_key(&here, new).await.unwrap().arn;
+    let at = depot.at("team/own");
+    let new = NewRepository {
+        mutability: Mutability::Mutable,
+        scan_on_push: false,
+        encryption_type: EncryptionType::KmsDsse,
+        kms_key: Some(key.clone()),
+        tags: Vec::new(),
+    };
+    registry.create_repository(&at, new).await.unwrap();
+    let own = depot.put(&at, &content(1, LARGE)).await;
+    depot.image(&at, &[own], "old").await.unwrap();
+    let locked = Duration::from_secs(601);
+    for (class, before, after) in
+        [(StorageClass::Archive, (1, 0), (0, 1)), (StorageClass::Standard, (0, 1), (1, 0))]
+    {
+        change(&depot, &at, "old", class).await;
+        registry.kms_set_enabled(&here, &key, false).await.unwrap();
+        // It comes due again, and can do as little.
+        for _ in 0..2 {
+            assert_eq!(work(&depot).await, 1);
+            depot.clock.advance(locked);
+            registry.collect(&()).await.unwrap();
+            assert_eq!(counts(&depot), before, "{class:?}");
+        }
+        registry.kms_set_enabled(&here, &key, true).await.unwrap();
+        let waits = match class {
+            StorageClass::Archive => ImageStatus::Archived,
+            StorageClass::Standard => ImageStatus::Activating,
+        };
+        assert_eq!(status(&depot, &at, "old").await, waits);
+        work(&depot).await;
+        registry.collect(&()).await.unwrap();
+        assert_eq!(counts(&depot), after, "{class:?}");
+        depot.assert_clean().await;
+    }
+    assert_eq!(status(&depot, &at, "old").await, ImageStatus::Active);
+    assert!(depot.read(&at, &own).await.unwrap() == content(1, LARGE));
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ mod house;
 use std::time::Duration;
 
 use house::{House, index_of};
+use serde_json::{Value, json};
 use wharf_registry::{
     Authorized, ImageFailureCode, ImageFilter, ImageId, InUseReport, LifecycleReport, PageRequest,
     PlannedAction, PreviewFilter, PreviewStatus, RegistryError, TagStatus,
@@ -123,6 +124,37 @@ async fn the_job_carries_a_policy_out_when_it_is_due_and_again() {
     assert_eq!(undeleted.unwrap().restored, [pushed[0]]);
 }
 
+/// On one thread, so that the run goes on only when it is polled: each batch needs a task of its own, and with that
+/// another poll.
+#[tokio::test]
+async fn a_job_that_is_stopped_in_the_middle_goes_on_at_the_next_start() {
+    let mut house = House::new().await;
+    let at = house.create("team/app", Mutability::Mutable).await;
+    for number in 0..81 {
+        let tag = format!("v{number}");
+        house.push(&at, &tag, Some(&tag)).await;
+    }
+    house.registry.put_lifecycle_policy(&at, &keep_newest(1)).await.unwrap();
+    house.clock.advance(Duration::from_secs(3600));
+    {
+        let running = house.registry.run_due_jobs();
+        tokio::pin!(running);
+        while house.meta.read(|tx| events::page(tx, 0, 1)).await.unwrap().is_empty() {
+            assert!(futures_util::poll!(&mut running).is_pending(), "stopped too late to show anything");
+            tokio::task::yield_now().await;
+        }
+        house.registry.stop_background();
+        running.await.unwrap();
+    }
+    let left = images(&house, &at).await.len();
+    assert!((21..81).contains(&left), "{left} images are left of four batches");
+    assert_eq!(house.registry.lifecycle_policy(&at).await.unwrap().evaluated_at, None, "it is not through");
+    house.restart().await;
+    assert_eq!(house.registry.run_due_jobs().await.unwrap(), 1, "without another interval");
+    assert_eq!(images(&house, &at).await.len(), 1);
+    assert_eq!(house.registry.run_due_jobs().await.unwrap(), 0);
+}
+
 #[tokio::test]
 async fn every_image_that_goes_leaves_an_event_with_its_rule() {
     let house = House::new().await;
@@ -130,17 +162,137 @@ async fn every_image_that_goes_leaves_an_event_with_its_rule() {
     let pushed = push_daily(&house, &at, &["v1", "v2"]).await;
     house.registry.put_lifecycle_policy(&at, &keep_newest(1)).await.unwrap();
     run(&house, &at).await;
-    let noted = house.meta.read(|tx| events::page(tx, 0, 100)).await.unwrap();
-    assert_eq!(noted.len(), 1);
-    assert_eq!(noted[0].detail_type, "ECR Image Action");
-    let detail: serde_json::Value = serde_json::from_str(&noted[0].detail).unwrap();
+    let noted = noted(&house, "ECR Image Action").await;
     assert_eq!(
-        detail,
-        serde_json::json!({
+        noted,
+        [json!({
             "action-type": "DELETE", "image-digest": pushed[0].to_string(), "image-tag": "v1", "result": "SUCCESS",
             "repository-name": "team/app", "lifecycle-rule-priority": 1
+        })]
+    );
+}
+
+/// The details of the events of a kind, in order.
+async fn noted(house: &House, kind: &'static str) -> Vec<Value> {
+    let events = house.meta.read(|tx| events::page(tx, 0, 1000)).await.unwrap();
+    let of_kind = events.iter().filter(|event| event.detail_type == kind);
+    of_kind.map(|event| serde_json::from_str(&event.detail).unwrap()).collect()
+}
+
+const RECORD: &str = "AWS Service Event via CloudTrail";
+
+#[tokio::test]
+async fn every_image_that_goes_is_recorded_for_the_audit_log_with_its_rule_and_the_policy() {
+    let house = House::new().await;
+    let at = house.create("team/app", Mutability::Mutable).await;
+    let names: Vec<String> = (0..21).map(|number| format!("v{number:02}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let pushed = push_daily(&house, &at, &names).await;
+    let signature = house.image(&at, "signature", Some(pushed[0])).await;
+    let signature = house.put(&at, signature, None).await.unwrap().digest;
+    house.registry.put_lifecycle_policy(&at, &keep_newest(1)).await.unwrap();
+    run(&house, &at).await;
+
+    let records = noted(&house, RECORD).await;
+    let mut ids: Vec<&Value> = records.iter().map(|record| &record["eventID"]).collect();
+    ids.dedup();
+    assert_eq!((records.len(), ids.len()), (3, 3), "21 images, nine at most in a record");
+    let mut recorded = Vec::new();
+    for record in &records {
+        assert_eq!(record["eventName"], "PolicyExecutionEvent");
+        assert_eq!(record["eventTime"], house.clock.now().to_rfc3339());
+        assert_eq!(
+            record["resources"],
+            json!([{
+                "ARN": "arn:aws:ecr:us-east-1:123456789012:repository/team/app", "accountId": "123456789012",
+                "type": "AWS::ECR::Repository",
+            }])
+        );
+        let details = &record["serviceEventDetails"];
+        let policy = &details["lifecycleEventPolicy"];
+        assert_eq!((&details["repositoryName"], &policy["policyVersion"]), (&json!("team/app"), &json!(1)));
+        assert_eq!(
+            policy["lifecycleEventRules"],
+            json!([{
+                "rulePriority": 1, "description": "keep the newest", "action": "expire",
+                "lifecycleEventSelection": {
+                    "tagStatus": "Any", "tagPrefixList": [], "countType": "Image count more than", "countNumber": 1,
+                },
+            }])
+        );
+        recorded.extend(details["lifecycleEventImageActions"].as_array().unwrap().clone());
+    }
+    assert_eq!(
+        recorded[0],
+        json!({
+            "rulePriority": 1,
+            "lifecycleEventImage": {
+                "digest": pushed[0].to_string(), "tagStatus": "Tagged", "tagList": ["v00"],
+                "pushedAt": 1_700_000_000_000_i64,
+            },
         })
     );
+    assert_eq!(
+        recorded[1]["lifecycleEventImage"]["digest"],
+        signature.to_string(),
+        "it went with its subject"
+    );
+    let digests: Vec<&str> =
+        recorded.iter().map(|image| image["lifecycleEventImage"]["digest"].as_str().unwrap()).collect();
+    let mut expected: Vec<String> = pushed[..20].iter().map(Digest::to_string).collect();
+    expected.insert(1, signature.to_string());
+    assert_eq!(digests, expected);
+
+    // Until the audit log says that it has them, they are handed out again; then there are none until more is done.
+    let registry = &house.registry;
+    let first = registry.service_records().await.unwrap().unwrap();
+    let again = registry.service_records().await.unwrap().unwrap();
+    assert_eq!((first.records.len(), &first.records), (3, &again.records));
+    assert_eq!(serde_json::from_str::<Value>(&first.records[0]).unwrap(), records[0]);
+    registry.service_records_copied(&first).await.unwrap();
+    registry.service_records_copied(&again).await.unwrap();
+    assert!(registry.service_records().await.unwrap().is_none());
+    run(&house, &at).await;
+    assert!(registry.service_records().await.unwrap().is_none(), "a run that does nothing records nothing");
+}
+
+#[tokio::test]
+async fn what_cannot_go_and_what_lost_its_subject_is_recorded_too() {
+    let house = House::new().await;
+    let at = house.create("team/app", Mutability::Mutable).await;
+    let child = house.push(&at, "child", None).await;
+    let index = house.put(&at, index_of(&[child]), Some("multi")).await.unwrap().digest;
+    let running = house.push(&at, "running", None).await;
+    let report = InUseReport { holder: "blue".into(), digests: vec![running], lifetime: 30 * DAY };
+    house.registry.report_in_use(&house.here(), report).await.unwrap();
+    let subject = house.push(&at, "subject", Some("v1")).await;
+    let orphan = house.image(&at, "orphan", Some(subject)).await;
+    let orphan = house.put(&at, orphan, Some("sig")).await.unwrap().digest;
+    house.registry.delete_reference(&at, &Reference::Digest(subject)).await.unwrap();
+    house.registry.put_lifecycle_policy(&at, &untagged_after(1)).await.unwrap();
+    house.clock.advance(2 * DAY);
+    let report = run(&house, &at).await;
+    assert_eq!((report.failures.len(), report.referrers), (2, 1));
+
+    let records = noted(&house, RECORD).await;
+    let failed = records[0]["serviceEventDetails"]["lifecycleEventFailureDetails"].as_array().unwrap();
+    let mut codes: Vec<(&str, &str)> = failed
+        .iter()
+        .map(|failure| {
+            let digest = failure["lifecycleEventImage"]["digest"].as_str().unwrap();
+            (digest, failure["failureCode"].as_str().unwrap())
+        })
+        .collect();
+    codes.sort_by_key(|(_, code)| *code);
+    let (child, running) = (child.to_string(), running.to_string());
+    assert_eq!(codes, [(running.as_str(), "ImageInUse"), (child.as_str(), "ImageReferencedByManifestList")]);
+    let gone = &records[1]["serviceEventDetails"]["lifecycleEventImageActions"];
+    let image = json!({"digest": orphan.to_string(), "tagStatus": "Tagged", "tagList": ["sig"]});
+    assert_eq!(*gone, json!([{"lifecycleEventImage": image}]), "no rule was about it");
+    let events = noted(&house, "ECR Referrer Action").await;
+    assert_eq!(events.len(), 1);
+    assert_eq!((&events[0]["action-type"], &events[0]["image-digest"]), (&json!("DELETE"), &image["digest"]));
+    assert!(images(&house, &at).await.contains(&index));
 }
 
 #[tokio::test]
@@ -333,10 +485,74 @@ async fn what_is_in_use_stays_with_its_relatives_and_the_preview_says_so() {
     }
     // The report runs out.
     house.clock.advance(DAY);
-    assert!(house.registry.images_in_use(&house.here()).await.unwrap().is_empty());
+    assert!(house.registry.images_in_use(&house.here(), page_of(10)).await.unwrap().items.is_empty());
     assert_eq!(run(&house, &at).await.expired, 1, "the index; its child the next time");
     assert_eq!(run(&house, &at).await.expired, 1);
     assert_eq!(images(&house, &at).await, [newest]);
+}
+
+fn page_of(limit: usize) -> PageRequest {
+    PageRequest { limit, token: None }
+}
+
+#[tokio::test]
+async fn reports_are_listed_by_pages_renewed_released_and_forgotten() {
+    let house = House::new().await;
+    let (here, registry) = (house.here(), &house.registry);
+    let digests: Vec<Digest> = (0..1203).map(|n: u32| Digest::sha256(&n.to_be_bytes())).collect();
+    let report = |holder: &str, digests: &[Digest], lifetime| InUseReport {
+        holder: holder.into(),
+        digests: digests.to_vec(),
+        lifetime,
+    };
+    registry.report_in_use(&here, report("blue", &digests, DAY)).await.unwrap();
+    registry.report_in_use(&here, report("green", &digests[..2], 2 * DAY)).await.unwrap();
+    let mut listed = Vec::new();
+    let mut page = page_of(500);
+    loop {
+        let found = registry.images_in_use(&here, page.clone()).await.unwrap();
+        assert!(found.items.len() <= 500);
+        listed.extend(found.items);
+        page.token = found.next;
+        if page.token.is_none() {
+            break;
+        }
+    }
+    let named: Vec<String> = listed.iter().map(|image| image.digest.clone()).collect();
+    let mut expected: Vec<String> = digests.iter().map(Digest::to_string).collect();
+    expected.sort();
+    assert_eq!(named, expected);
+    let both = listed.iter().filter(|image| image.holders == ["blue", "green"]).count();
+    assert_eq!((both, listed.iter().filter(|image| image.holders == ["blue"]).count()), (2, 1201));
+    let exact = registry.images_in_use(&here, page_of(1203)).await.unwrap();
+    assert_eq!((exact.items.len(), exact.next), (1203, None));
+    let forged = PageRequest { limit: 10, token: Some("forged".into()) };
+    let refused = registry.images_in_use(&here, forged).await.unwrap_err();
+    assert!(matches!(refused, RegistryError::InvalidParameter { .. }), "{refused}");
+
+    // One image of one holder, then what is left of him; the other's stay.
+    assert_eq!(registry.release_in_use(&here, "blue", Some(&digests[..1])).await.unwrap(), 1);
+    assert_eq!(registry.release_in_use(&here, "blue", Some(&digests[..1])).await.unwrap(), 0);
+    assert_eq!(registry.release_in_use(&here, "red", None).await.unwrap(), 0);
+    let both = registry.images_in_use(&here, page_of(2000)).await.unwrap();
+    assert_eq!(both.items.iter().filter(|image| image.holders == ["green"]).count(), 1);
+    assert_eq!(registry.release_in_use(&here, "blue", None).await.unwrap(), 1202);
+    let left = registry.images_in_use(&here, page_of(10)).await.unwrap().items;
+    assert_eq!(left.iter().map(|image| image.holders.join(",")).collect::<Vec<_>>(), ["green", "green"]);
+    let nobody = registry.release_in_use(&here, "", None).await.unwrap_err();
+    assert!(matches!(nobody, RegistryError::Validation(_)), "{nobody}");
+
+    // A report that is renewed outlives its first lifetime, one that is not goes from the store too.
+    house.clock.advance(DAY + DAY / 2);
+    registry.report_in_use(&here, report("green", &digests[..1], DAY)).await.unwrap();
+    house.clock.advance(DAY / 2);
+    let left = registry.images_in_use(&here, page_of(10)).await.unwrap().items;
+    assert_eq!(left.iter().map(|image| image.digest.clone()).collect::<Vec<_>>(), [digests[0].to_string()]);
+    registry.collect(&()).await.unwrap();
+    let rows = |tx: &mut wharf_store::meta::Tx<'_>| {
+        tx.query_one("SELECT COUNT(*) FROM images_in_use", &[], |row| row.get::<i64>(0))
+    };
+    assert_eq!(house.meta.read(rows).await.unwrap(), 1);
 }
 
 #[tokio::test]
@@ -392,12 +608,22 @@ async fn the_operator_overrides_the_protection_and_that_is_written_down() {
     let done = house.registry.delete_as_operator(at.target(), &tag, true).await.unwrap();
     assert_eq!((done.deleted.len(), done.in_use_by.as_slice()), (1, &["blue".to_owned()][..]));
     assert!(images(&house, &at).await.is_empty());
-    let noted = house.meta.read(|tx| events::page(tx, 0, 100)).await.unwrap();
-    let details: Vec<serde_json::Value> =
-        noted.iter().map(|event| serde_json::from_str(&event.detail).unwrap()).collect();
+    let record = noted(&house, RECORD).await.remove(0);
     assert_eq!(
-        details,
-        [serde_json::json!({
+        (&record["eventName"], &record["eventSource"]),
+        (&json!("DeleteImage"), &json!("wharf.amazonaws.com"))
+    );
+    assert_eq!(record["userIdentity"], json!({"accountId": "123456789012", "invokedBy": "operator"}));
+    assert_eq!(
+        record["serviceEventDetails"],
+        json!({
+            "repositoryName": "team/app", "imageDigest": running.to_string(), "imageTag": "v1", "forced": true,
+            "inUseBy": ["blue"],
+        })
+    );
+    assert_eq!(
+        noted(&house, "ECR Image Action").await,
+        [json!({
             "action-type": "DELETE", "result": "SUCCESS", "repository-name": "team/app",
             "image-digest": running.to_string(), "image-tag": "v1", "deleted-by": "operator", "forced": true,
             "in-use-by": ["blue"],
@@ -438,6 +664,12 @@ async fn pulls_of_the_last_seconds_count() {
     );
     let archived = house.registry.get_manifest(&at, &"v2".parse().unwrap(), &[]).await.unwrap_err();
     assert!(matches!(archived, RegistryError::ManifestUnknown), "{archived}");
+    let record = noted(&house, RECORD).await.remove(0);
+    let details = &record["serviceEventDetails"];
+    assert_eq!(details["lifecycleEventPolicy"]["lifecycleEventRules"][0]["action"], "transition");
+    let actions = details["lifecycleEventImageActions"].as_array().unwrap();
+    assert_eq!(actions.len(), 1);
+    assert_eq!(actions[0]["lifecycleEventImage"]["digest"], pushed[1].to_string());
 }
 
 #[tokio::test]

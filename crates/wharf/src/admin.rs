@@ -105,6 +105,15 @@ pub enum AdminRequest {
         /// For how long that counts, in milliseconds.
         lifetime_ms: u64,
     },
+    /// Takes reports of a holder back.
+    InUseRelease {
+        /// Owner of the registry; the default account if not given.
+        account: Option<Text<AccountId>>,
+        /// Whose reports.
+        holder: String,
+        /// Of which images; of all if not given.
+        digests: Option<Vec<Text<Digest>>>,
+    },
     /// Lists the images that are reported to run.
     InUseList {
         /// Owner of the registry; the default account if not given.
@@ -311,6 +320,13 @@ pub trait AdminOps: Send + Sync + 'static {
         account: Option<AccountId>,
         report: InUseReport,
     ) -> impl Future<Output = Result<Value, AdminError>> + Send;
+    /// Takes reports back; a JSON object with their number.
+    fn release_in_use(
+        &self,
+        account: Option<AccountId>,
+        holder: String,
+        digests: Option<Vec<Digest>>,
+    ) -> impl Future<Output = Result<Value, AdminError>> + Send;
     /// Lists what is reported to run: a JSON list of objects.
     fn list_in_use(
         &self,
@@ -372,6 +388,10 @@ pub async fn run<O: AdminOps>(
             let digests = digests.into_iter().map(|digest| digest.0).collect();
             let report = InUseReport { holder, digests, lifetime: Duration::from_millis(lifetime_ms) };
             ops.report_in_use(Text::take(account), report).await
+        }
+        AdminRequest::InUseRelease { account, holder, digests } => {
+            let digests = digests.map(|digests| digests.into_iter().map(|digest| digest.0).collect());
+            ops.release_in_use(Text::take(account), holder, digests).await
         }
         AdminRequest::InUseList { account } => ops.list_in_use(Text::take(account)).await,
         AdminRequest::ImageDelete { account, region, repository, image, force } => {

@@ -4,10 +4,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use wharf_registry::{Ask, InUseReport, NewAccessKey, Registry, RegistryError};
-use wharf_types::{AccountId, Reference, Region, RepositoryName, RepositoryRef};
+use wharf_registry::{Ask, InUseReport, NewAccessKey, PageRequest, Registry, RegistryError};
+use wharf_types::{AccountId, Digest, Reference, Region, RepositoryName, RepositoryRef};
 
 use crate::admin::{AdminError, AdminOps, Progress, RootCredentials, Text};
+
+/// Images in use that are read in one transaction.
+const PAGE: usize = 1000;
 
 /// A registry that takes commands.
 pub struct RegistryOps(pub Registry);
@@ -186,8 +189,28 @@ impl AdminOps for RegistryOps {
         Ok(json!({ "expires_at": expires_at.to_rfc3339() }))
     }
 
+    async fn release_in_use(
+        &self,
+        account: Option<AccountId>,
+        holder: String,
+        digests: Option<Vec<Digest>>,
+    ) -> Result<Value, AdminError> {
+        let account = self.account(account);
+        let released = self.0.release_in_use_as_operator(account, &holder, digests.as_deref()).await?;
+        Ok(json!({ "holder": holder, "released": released }))
+    }
+
     async fn list_in_use(&self, account: Option<AccountId>) -> Result<Value, AdminError> {
-        let images = self.0.images_in_use_as_operator(self.account(account)).await?;
+        let account = self.account(account);
+        let (mut images, mut token) = (Vec::new(), None);
+        loop {
+            let page = self.0.images_in_use_as_operator(account, PageRequest { limit: PAGE, token }).await?;
+            images.extend(page.items);
+            token = page.next;
+            if token.is_none() {
+                break;
+            }
+        }
         serde_json::to_value(images).map_err(AdminError::new)
     }
 

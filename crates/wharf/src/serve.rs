@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 use wharf_http::Faces;
 use wharf_http::server::{Drained, Server, ServerLimits};
+use wharf_registry::Registry;
 
 use crate::app::{self, App};
 use crate::control::{self, DataDir};
@@ -87,7 +88,9 @@ async fn run(
     });
     let signals = tokio::spawn(signals.wait(shutdown.clone()));
     let faces = Arc::new(faces);
-    background.spawn(stop_being_ready(faces.clone(), manager, shutdown.clone()));
+    let (copying, over) = (faces.clone(), shutdown.clone());
+    background.spawn(async move { copying.copy_service_records(over).await });
+    background.spawn(begin_drain(faces.clone(), app.registry.clone(), manager, shutdown.clone()));
     let drained = server.serve(faces.clone(), shutdown.clone()).await;
     // What is left is closing the stores: short, and nothing that a second signal could hasten. It stays caught.
     signals.abort();
@@ -108,11 +111,18 @@ async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Tells load balancers and the service manager from the first moment of a drain.
-async fn stop_being_ready(faces: Arc<Faces>, manager: Arc<ServiceManager>, shutdown: CancellationToken) {
+/// Tells load balancers and the service manager from the first moment of a drain, and leaves the machine to the requests
+/// that are in flight.
+async fn begin_drain(
+    faces: Arc<Faces>,
+    registry: Registry,
+    manager: Arc<ServiceManager>,
+    shutdown: CancellationToken,
+) {
     shutdown.cancelled().await;
     manager.stopping();
     faces.begin_shutdown();
+    registry.stop_background();
 }
 
 /// Says that it serves, alone on its line, and on a first start how to go on.

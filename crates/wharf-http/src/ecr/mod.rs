@@ -11,7 +11,7 @@ mod pull_time;
 mod registry;
 mod repositories;
 mod settings;
-mod shape;
+pub(crate) mod shape;
 mod storage_class;
 mod tags;
 

@@ -52,7 +52,7 @@ pub(super) fn of_repository(repository: &RepositoryRef) -> Members {
 }
 
 /// One page of a listing.
-pub(super) fn page<T>(name: &str, page: Page<T>, item: impl FnMut(T) -> Value) -> Answer {
+pub(crate) fn page<T>(name: &str, page: Page<T>, item: impl FnMut(T) -> Value) -> Answer {
     let items: Vec<Value> = page.items.into_iter().map(item).collect();
     Members::default().with(name, items).maybe("nextToken", page.next).answer()
 }

@@ -64,7 +64,7 @@ pub(super) fn repository(input: &mut Input, request: &AwsRequest<'_>) -> Result<
 }
 
 /// `maxResults` and `nextToken`.
-pub(super) fn page(input: &mut Input, default: usize, max: usize) -> Result<PageRequest, AwsError> {
+pub(crate) fn page(input: &mut Input, default: usize, max: usize) -> Result<PageRequest, AwsError> {
     let limit = input.integer("maxResults", 1..=i64::try_from(max).unwrap_or(i64::MAX))?;
     let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(default);
     Ok(PageRequest { limit, token: input.text("nextToken", &Text::ANY)? })

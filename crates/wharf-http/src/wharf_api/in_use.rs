@@ -1,13 +1,14 @@
-//! ReportImagesInUse, ListImagesInUse.
+//! ReportImagesInUse, ReleaseImagesInUse, ListImagesInUse.
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
-use wharf_registry::{Authorized, InUseReport};
+use serde_json::json;
+use wharf_registry::{Authorized, InUseReport, PageRequest};
 use wharf_types::{Digest, RegistryRef};
 
 use crate::aws::{Answer, AwsError, AwsRequest, Call, Input, Pattern, Style, Text};
-use crate::ecr::output::{Members, time};
+use crate::ecr::output::{self, Members, time};
+use crate::ecr::shape;
 
 /// Who runs something.
 const HOLDER: Text = Text::length(1, 256)
@@ -49,15 +50,24 @@ impl Call for ReportImagesInUse {
     }
 }
 
-/// `ListImagesInUse {}`: answers `{images: [{imageDigest, holders}]}` in order of digest.
-pub(super) struct ListImagesInUse;
+/// `ReleaseImagesInUse {holder, imageDigests}`, without digests of all the holder's: answers `{holder, releasedImageCount}`.
+pub(super) struct ReleaseImagesInUse {
+    holder: String,
+    digests: Option<Vec<Digest>>,
+}
 
-impl Call for ListImagesInUse {
-    const ACTIONS: &'static [&'static str] = &["wharf:ListImagesInUse"];
+impl Call for ReleaseImagesInUse {
+    const ACTIONS: &'static [&'static str] = &["wharf:ReleaseImagesInUse"];
     type Target = RegistryRef;
 
-    fn parse(_: Input, request: &AwsRequest<'_>) -> Result<(Self, RegistryRef), AwsError> {
-        Ok((Self, request.registry_of(None)))
+    fn parse(input: Input, request: &AwsRequest<'_>) -> Result<(Self, RegistryRef), AwsError> {
+        let mut input = input.style(Style::Validation);
+        let holder = input.required_text("holder", &HOLDER)?;
+        let digests = input.texts("imageDigests", 1..=1000, &DIGEST)?;
+        // The pattern has let only digests through.
+        let digests =
+            digests.map(|digests| digests.iter().filter_map(|digest| digest.parse().ok()).collect());
+        Ok((Self { holder, digests }, request.registry_of(None)))
     }
 
     async fn run(
@@ -65,8 +75,34 @@ impl Call for ListImagesInUse {
         request: &AwsRequest<'_>,
         target: Authorized<RegistryRef>,
     ) -> Result<Answer, AwsError> {
-        let images = request.registry().images_in_use(&target).await?;
-        let shown = |image: wharf_registry::ImageInUse| json!({"imageDigest": image.digest, "holders": image.holders});
-        Ok(Members::default().with("images", images.into_iter().map(shown).collect::<Vec<Value>>()).answer())
+        let registry = request.registry();
+        let released = registry.release_in_use(&target, &self.holder, self.digests.as_deref()).await?;
+        Ok(Members::default().with("holder", self.holder).with("releasedImageCount", released).answer())
+    }
+}
+
+/// `ListImagesInUse {maxResults, nextToken}`: answers `{images: [{imageDigest, holders}], nextToken}` in order of digest.
+pub(super) struct ListImagesInUse(PageRequest);
+
+impl Call for ListImagesInUse {
+    const ACTIONS: &'static [&'static str] = &["wharf:ListImagesInUse"];
+    type Target = RegistryRef;
+
+    fn parse(input: Input, request: &AwsRequest<'_>) -> Result<(Self, RegistryRef), AwsError> {
+        let page = shape::page(&mut input.style(Style::Validation), 100, 1000)?;
+        Ok((Self(page), request.registry_of(None)))
+    }
+
+    async fn run(
+        self,
+        request: &AwsRequest<'_>,
+        target: Authorized<RegistryRef>,
+    ) -> Result<Answer, AwsError> {
+        let images = request.registry().images_in_use(&target, self.0).await?;
+        Ok(output::page(
+            "images",
+            images,
+            |image| json!({"imageDigest": image.digest, "holders": image.holders}),
+        ))
     }
 }

@@ -21,5 +21,6 @@ pub(crate) static SERVICE: Service = Service {
 /// Every operation.
 const OPERATIONS: &[Operation] = &[
     Operation::built::<in_use::ListImagesInUse>("ListImagesInUse"),
+    Operation::built::<in_use::ReleaseImagesInUse>("ReleaseImagesInUse"),
     Operation::built::<in_use::ReportImagesInUse>("ReportImagesInUse"),
 ];

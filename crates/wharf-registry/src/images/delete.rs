@@ -10,6 +10,8 @@ use wharf_types::{Digest, Reference, RepositoryRef, Tag};
 use super::{Asked, Deleted, asked, failure, mismatch, not_found};
 use crate::lifecycle;
 use crate::repositories::{from_row, hold_repository, stored};
+use crate::service_events::{self, By};
+use crate::storage_class;
 use crate::uninterrupted::uninterrupted;
 use crate::{
     Authorized, Dialect, ImageFailure, ImageFailureCode, ImageId, ImageRef, Registry, RegistryError,
@@ -247,6 +249,11 @@ fn delete_noted(
         }
         let (account, region) = (registry.account.as_str(), registry.region.as_str());
         events::insert(tx, account, region, "ECR Image Action", &detail.to_string())?;
+        let details = json!({
+            "repositoryName": repository.name.name.as_str(), "imageDigest": image.digest.to_string(),
+            "imageTag": image.tag.as_ref().map(Tag::as_str), "forced": force, "inUseBy": holders,
+        });
+        service_events::note(tx, repository, By::Operator, "DeleteImage", details)?;
     }
     Ok((deleted, holders))
 }
@@ -340,7 +347,10 @@ pub(crate) fn delete_digest(
             return Ok(Fate::InUse(holders.into_iter().collect()));
         }
     }
+    let shares = archive::has_inactive(tx, repository.id)? && archive::is_used(tx)?;
+    let blobs = if shares { manifests::blobs(tx, repository.id, &text)? } else { Vec::new() };
     let names = remove_image(tx, repository, &text)?;
+    storage_class::settle_deleted(tx, repository, &blobs)?;
     if names.is_empty() {
         return Ok(Fate::Removed(vec![ImageRef { digest, tag: None }]));
     }

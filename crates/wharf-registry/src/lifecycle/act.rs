@@ -1,7 +1,7 @@
 //! One step of carrying out a policy: looks at an image again, acts through the one delete path, and notes what was done,
 //! in one transaction.
 
-use serde_json::{Value, json};
+use serde_json::json;
 use wharf_lifecycle::{Action, Outcome};
 use wharf_store::meta::lifecycle;
 use wharf_store::meta::{Tx, archive, events};
@@ -128,31 +128,52 @@ fn remove_tags(
     Ok(Done::Untagged(removed))
 }
 
+const IMAGE: &str = "ECR Image Action";
+const REFERRER: &str = "ECR Referrer Action";
+
 /// The events of what was done: ECR's own for every image, with the rule that decided.
 fn note(tx: &mut Tx<'_>, repository: &Repository, step: &Step, done: &Done) -> Result<(), RegistryError> {
-    let mut write = |kind: &str, mut detail: Value| -> Result<(), RegistryError> {
-        detail["result"] = json!("SUCCESS");
-        detail["repository-name"] = json!(repository.name.name.to_string());
-        detail["lifecycle-rule-priority"] = json!(step.rule);
-        let (account, region) = (&repository.name.registry.account, &repository.name.registry.region);
-        Ok(events::insert(tx, account.as_str(), region.as_str(), kind, &detail.to_string())?)
-    };
-    let deleted = |image: &ImageRef| {
-        let mut detail = json!({"action-type": "DELETE", "image-digest": image.digest.to_string()});
-        if let Some(tag) = &image.tag {
-            detail["image-tag"] = json!(tag.as_str());
-        }
-        detail
-    };
-    const IMAGE: &str = "ECR Image Action";
-    const REFERRER: &str = "ECR Referrer Action";
+    let rule = Some(step.rule);
     match done {
         Done::Expired { images, referrers } => {
-            images.iter().try_for_each(|image| write(IMAGE, deleted(image)))?;
-            referrers.iter().try_for_each(|image| write(REFERRER, deleted(image)))
+            note_deleted(tx, repository, IMAGE, images, rule)?;
+            note_deleted(tx, repository, REFERRER, referrers, rule)
         }
-        Done::Untagged(images) => images.iter().try_for_each(|image| write(IMAGE, deleted(image))),
+        Done::Untagged(images) => note_deleted(tx, repository, IMAGE, images, rule),
         // Noted where it is done, since there are other ways to it.
         Done::Archived { .. } | Done::Changed | Done::Held => Ok(()),
     }
+}
+
+/// The events of referrers whose subject is gone: no rule decided over them.
+pub(super) fn note_orphans(
+    tx: &mut Tx<'_>,
+    repository: &Repository,
+    gone: &[ImageRef],
+) -> Result<(), RegistryError> {
+    note_deleted(tx, repository, REFERRER, gone, None)
+}
+
+fn note_deleted(
+    tx: &mut Tx<'_>,
+    repository: &Repository,
+    kind: &str,
+    images: &[ImageRef],
+    rule: Option<u64>,
+) -> Result<(), RegistryError> {
+    let (account, region) = (&repository.name.registry.account, &repository.name.registry.region);
+    for image in images {
+        let mut detail = json!({
+            "action-type": "DELETE", "result": "SUCCESS", "repository-name": repository.name.name.to_string(),
+            "image-digest": image.digest.to_string(),
+        });
+        if let Some(tag) = &image.tag {
+            detail["image-tag"] = json!(tag.as_str());
+        }
+        if let Some(rule) = rule {
+            detail["lifecycle-rule-priority"] = json!(rule);
+        }
+        events::insert(tx, account.as_str(), region.as_str(), kind, &detail.to_string())?;
+    }
+    Ok(())
 }

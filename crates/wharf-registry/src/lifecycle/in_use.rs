@@ -6,7 +6,7 @@ use std::time::Duration;
 use wharf_store::meta::{MetaError, Tx, in_use, lifecycle, manifests};
 use wharf_types::{AccountId, Digest, RegistryRef, Timestamp};
 
-use crate::{Authorized, Registry, RegistryError, Repository};
+use crate::{Authorized, Page, PageRequest, Registry, RegistryError, Repository};
 
 /// Reports that one transaction writes.
 const BATCH: usize = 500;
@@ -67,11 +67,7 @@ impl Registry {
             );
             return Err(RegistryError::Validation(text));
         }
-        if report.holder.is_empty() || report.holder.chars().count() > HOLDER {
-            return Err(RegistryError::Validation(format!(
-                "the name of a holder has 1 to {HOLDER} characters"
-            )));
-        }
+        check_holder(&report.holder)?;
         let expires_at = self.inner.clock.now().plus(report.lifetime);
         for batch in report.digests.chunks(BATCH) {
             let (account, holder) = (account.to_string(), report.holder.clone());
@@ -86,15 +82,78 @@ impl Registry {
         Ok(expires_at)
     }
 
-    /// What is reported to be running now, in order of digest.
+    /// Takes reports of a holder back before they run out: those of some digests, or all of them. Answers how many there
+    /// were.
     ///
     /// # Errors
-    /// When the metadata fails.
+    /// [`RegistryError::Validation`] for a holder's name that is not legal.
+    pub async fn release_in_use(
+        &self,
+        of: &Authorized<RegistryRef>,
+        holder: &str,
+        digests: Option<&[Digest]>,
+    ) -> Result<u64, RegistryError> {
+        self.release_in_use_as_operator(of.account, holder, digests).await
+    }
+
+    /// [`Registry::release_in_use`] for the operator of the machine.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn release_in_use_as_operator(
+        &self,
+        account: AccountId,
+        holder: &str,
+        digests: Option<&[Digest]>,
+    ) -> Result<u64, RegistryError> {
+        check_holder(holder)?;
+        let mut released = 0;
+        if let Some(digests) = digests {
+            for batch in digests.chunks(BATCH) {
+                released +=
+                    self.release(account, holder, batch.iter().map(Digest::to_string).collect()).await?;
+            }
+            return Ok(released);
+        }
+        let mut after = String::new();
+        loop {
+            let (place, name, from) = (account.to_string(), holder.to_owned(), after);
+            let read = move |tx: &mut Tx<'_>| in_use::held(tx, &place, &name, &from, BATCH);
+            let page = self.inner.meta.read(read).await;
+            let page = page.map_err(|error: MetaError| RegistryError::from(error))?;
+            let Some(last) = page.last().cloned() else { return Ok(released) };
+            after = last;
+            released += self.release(account, holder, page).await?;
+        }
+    }
+
+    async fn release(
+        &self,
+        account: AccountId,
+        holder: &str,
+        digests: Vec<String>,
+    ) -> Result<u64, RegistryError> {
+        let (account, holder) = (account.to_string(), holder.to_owned());
+        let write = move |tx: &mut Tx<'_>| {
+            let mut released = 0;
+            for digest in &digests {
+                released += u64::from(in_use::release(tx, &account, digest, &holder)?);
+            }
+            Ok(released)
+        };
+        self.inner.meta.write(write).await.map_err(|error: MetaError| RegistryError::from(error))
+    }
+
+    /// What is reported to be running now, in order of digest, page by page.
+    ///
+    /// # Errors
+    /// `InvalidParameterException` for a token that is not of this list.
     pub async fn images_in_use(
         &self,
         of: &Authorized<RegistryRef>,
-    ) -> Result<Vec<ImageInUse>, RegistryError> {
-        self.images_in_use_as_operator(of.account).await
+        page: PageRequest,
+    ) -> Result<Page<ImageInUse>, RegistryError> {
+        self.images_in_use_as_operator(of.account, page).await
     }
 
     /// [`Registry::images_in_use`] for the operator of the machine.
@@ -104,20 +163,35 @@ impl Registry {
     pub async fn images_in_use_as_operator(
         &self,
         account: AccountId,
-    ) -> Result<Vec<ImageInUse>, RegistryError> {
-        let (account, now) = (account.to_string(), self.inner.clock.now().as_micros());
+        page: PageRequest,
+    ) -> Result<Page<ImageInUse>, RegistryError> {
+        let query = ["images-in-use", account.as_str()];
+        let [after] = self.open_page(&query, page.token.as_deref())?;
+        let (place, now, limit) = (account.to_string(), self.inner.clock.now().as_micros(), page.limit);
         let read = move |tx: &mut Tx<'_>| {
-            let mut digests = in_use::digests(tx, &account, now)?;
-            digests.sort_unstable();
-            digests
-                .into_iter()
-                .map(|digest| {
-                    let holders = in_use::holders(tx, &account, &digest, now)?;
-                    Ok(ImageInUse { digest, holders })
-                })
-                .collect::<Result<Vec<_>, MetaError>>()
+            let mut digests = in_use::page(tx, &place, now, &after, limit + 1)?;
+            let more = digests.len() > limit;
+            digests.truncate(limit);
+            let with_holders = |digest: String| {
+                let holders = in_use::holders(tx, &place, &digest, now)?;
+                Ok(ImageInUse { digest, holders })
+            };
+            Ok((digests.into_iter().map(with_holders).collect::<Result<Vec<_>, MetaError>>()?, more))
         };
-        self.inner.meta.read(read).await.map_err(|error: MetaError| RegistryError::from(error))
+        let found = self.inner.meta.read(read).await;
+        let (items, more) = found.map_err(|error: MetaError| RegistryError::from(error))?;
+        let next = match items.last() {
+            Some(last) if more => Some(self.seal_page(&query, vec![last.digest.clone()])?),
+            _ => None,
+        };
+        Ok(Page { items, next })
+    }
+}
+
+fn check_holder(holder: &str) -> Result<(), RegistryError> {
+    match holder.chars().count() {
+        1..=HOLDER => Ok(()),
+        _ => Err(RegistryError::Validation(format!("the name of a holder has 1 to {HOLDER} characters"))),
     }
 }
 

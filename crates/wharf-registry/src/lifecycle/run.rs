@@ -8,8 +8,9 @@ use wharf_store::meta::jobs::{self, Job};
 use wharf_store::meta::{Tx, lifecycle, repositories};
 use wharf_types::RepositoryRef;
 
-use super::act::{Done, Step, act, expire_referrers};
+use super::act::{Done, Step, act, expire_referrers, note_orphans};
 use super::plan::{LifecycleExplanation, Plan};
+use super::record::{self, PolicyRecord};
 use super::{parse, parse_stored, require_policy};
 use crate::jobs::{LEASE_MICROS, Outcome as JobOutcome};
 use crate::repositories::{from_row, hold_repository};
@@ -59,6 +60,8 @@ pub struct LifecycleFailure {
 
 /// Failures that a report lists.
 const FAILURES: usize = 1000;
+/// Failures that are recorded for the audit log: they are the same at every run.
+const RECORDED_FAILURES: usize = 90;
 
 impl Registry {
     /// Carries out the policy of one repository, or of every one, now. Runs from wherever the last one stopped: what is
@@ -126,6 +129,8 @@ impl Registry {
         let mut report = LifecycleReport::default();
         let lease = Lease { registry: self.clone(), job: job.clone() };
         let next = match self.act_on(&repository, &(), &mut report, Some(&lease)).await {
+            // Told to stop in the middle: whoever starts next goes on at once.
+            Ok(true) if self.inner.stop.is_cancelled() => return Ok(JobOutcome::Again(Duration::ZERO)),
             Ok(true) => self.inner.options.lifecycle_interval,
             Ok(false) => return Ok(JobOutcome::Finished),
             Err(error) => {
@@ -164,7 +169,8 @@ impl Registry {
         let plan = self.lifecycle_plan(repository, parse_stored(&stored.document)?, now).await?;
         report.repositories += 1;
         report.images += plan.images.len() as u64;
-        list_failures(repository, &plan, report);
+        let policy = PolicyRecord::of(&stored);
+        self.list_failures(repository, &plan, &policy, report).await?;
         let steps: Vec<Step> = plan
             .acted_on()
             .into_iter()
@@ -182,13 +188,13 @@ impl Registry {
             if let Some(lease) = lease {
                 lease.hold().await?;
             }
-            if !self.act_on_batch(repository, stored.version, batch.to_vec(), report).await? {
+            if !self.act_on_batch(repository, (stored.version, &policy), batch.to_vec(), report).await? {
                 // The policy was changed or taken away meanwhile: what it said no longer counts.
                 return Ok(true);
             }
             progress.report("images", ((number + 1) * BATCH).min(steps.len()) as u64, total);
         }
-        self.expire_orphans(repository, &plan, report).await?;
+        self.expire_orphans(repository, &plan, &policy, report).await?;
         let version = stored.version;
         let set = move |tx: &mut Tx<'_>| lifecycle::set_evaluated(tx, id, version, now.as_micros());
         self.inner.meta.write(set).await.map_err(RegistryError::from)?;
@@ -199,11 +205,12 @@ impl Registry {
     async fn act_on_batch(
         &self,
         repository: &Arc<Repository>,
-        version: i64,
+        (version, policy): (i64, &PolicyRecord),
         batch: Vec<Step>,
         report: &mut LifecycleReport,
     ) -> Result<bool, RegistryError> {
         let (work, steps, moves) = (Arc::clone(repository), batch.clone(), self.inner.archive.is_some());
+        let policy = policy.clone();
         let done = self
             .change_images(repository, move |tx| {
                 let current = lifecycle::find_policy(tx, work.id)?.map(|policy| policy.version);
@@ -211,7 +218,12 @@ impl Registry {
                     return Ok(None);
                 }
                 hold_repository(tx, &work)?;
-                steps.iter().map(|step| act(tx, &work, step, moves)).collect::<Result<Vec<_>, _>>().map(Some)
+                let mut done = Vec::with_capacity(steps.len());
+                for step in &steps {
+                    done.push((step.clone(), act(tx, &work, step, moves)?));
+                }
+                record::note_done(tx, &work, &policy, &done)?;
+                Ok(Some(done.into_iter().map(|(_, done)| done).collect::<Vec<_>>()))
             })
             .await?;
         let Some(done) = done else { return Ok(false) };
@@ -226,24 +238,25 @@ impl Registry {
         &self,
         repository: &Arc<Repository>,
         plan: &Plan,
+        policy: &PolicyRecord,
         report: &mut LifecycleReport,
     ) -> Result<(), RegistryError> {
         let orphaned = plan.images.iter().filter(|image| !image.follows_subject);
         let subjects: std::collections::BTreeSet<String> =
             orphaned.filter_map(|image| image.row.subject.clone()).collect();
         for subject in subjects {
-            let work = Arc::clone(repository);
+            let (work, policy) = (Arc::clone(repository), policy.clone());
             let gone = self
                 .change_images(repository, move |tx| {
                     hold_repository(tx, &work)?;
                     let absent = lifecycle::find_image(tx, work.id, &subject)?.is_none();
-                    match absent && lifecycle::was_deleted(tx, work.id, &subject)? {
-                        true => Ok(vec![Done::Expired {
-                            images: Vec::new(),
-                            referrers: expire_referrers(tx, &work, &subject)?,
-                        }]),
-                        false => Ok(Vec::new()),
+                    if !absent || !lifecycle::was_deleted(tx, work.id, &subject)? {
+                        return Ok(Vec::new());
                     }
+                    let referrers = expire_referrers(tx, &work, &subject)?;
+                    note_orphans(tx, &work, &referrers)?;
+                    record::note_orphans(tx, &work, &policy, &referrers)?;
+                    Ok(vec![Done::Expired { images: Vec::new(), referrers }])
                 })
                 .await?;
             for done in gone {
@@ -253,6 +266,32 @@ impl Registry {
             }
         }
         Ok(())
+    }
+
+    /// Reports and records the images that a rule would act on and cannot.
+    async fn list_failures(
+        &self,
+        repository: &Arc<Repository>,
+        plan: &Plan,
+        policy: &PolicyRecord,
+        report: &mut LifecycleReport,
+    ) -> Result<(), RegistryError> {
+        let mut recorded = Vec::new();
+        for (image, verdict) in plan.images.iter().zip(&plan.verdicts) {
+            let claimed = plan.priority(verdict.claimed_by);
+            if let (Outcome::Blocked(_, by), Some(rule)) = (&verdict.outcome, claimed) {
+                report.fail(repository, &image.row.digest, rule, *by);
+                if recorded.len() < RECORDED_FAILURES {
+                    recorded.push(record::failure(image, rule, failure_code(*by)));
+                }
+            }
+        }
+        if recorded.is_empty() {
+            return Ok(());
+        }
+        let (work, policy) = (Arc::clone(repository), policy.clone());
+        let write = move |tx: &mut Tx<'_>| record::note_failures(tx, &work, &policy, &recorded);
+        self.inner.meta.write(write).await
     }
 
     /// Changes images in one transaction and forgets what is remembered of them before anybody is told.
@@ -360,19 +399,16 @@ impl LifecycleReport {
                 repository: repository.name.name.to_string(),
                 digest: digest.to_owned(),
                 rule,
-                code: match by {
-                    Protection::ReferencedByManifestList => "ImageReferencedByManifestList",
-                    Protection::InUse => "ImageInUse",
-                },
+                code: failure_code(by),
             });
         }
     }
 }
 
-fn list_failures(repository: &Repository, plan: &Plan, report: &mut LifecycleReport) {
-    for (image, verdict) in plan.images.iter().zip(&plan.verdicts) {
-        if let (Outcome::Blocked(_, by), Some(rule)) = (&verdict.outcome, plan.priority(verdict.claimed_by)) {
-            report.fail(repository, &image.row.digest, rule, *by);
-        }
+/// The record's and the report's word for what protects an image.
+fn failure_code(by: Protection) -> &'static str {
+    match by {
+        Protection::ReferencedByManifestList => "ImageReferencedByManifestList",
+        Protection::InUse => "ImageInUse",
     }
 }

@@ -234,6 +234,23 @@ pub fn user_of(tx: &mut Tx<'_>, domain_id: i64, digest: &str) -> Result<Option<I
     )
 }
 
+/// An archived image of a repository that names a blob, if there is one.
+pub fn archived_user_of(
+    tx: &mut Tx<'_>,
+    repository_id: i64,
+    blob: &str,
+) -> Result<Option<String>, MetaError> {
+    tx.query_opt(
+        "SELECT e.manifest
+         FROM manifest_blobs e
+         JOIN manifests m ON m.repository_id = e.repository_id AND m.digest = e.manifest
+         WHERE e.repository_id = $1 AND e.blob = $2 AND m.status = 'ARCHIVED'
+         LIMIT 1",
+        &[&repository_id, &blob],
+        |row| row.get(0),
+    )
+}
+
 /// Whether an object of any state is in the archive: then the archive must be there.
 pub fn is_used(tx: &mut Tx<'_>) -> Result<bool, MetaError> {
     let found =

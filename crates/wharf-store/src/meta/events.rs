@@ -57,6 +57,34 @@ pub fn page(tx: &mut Tx<'_>, after: i64, limit: usize) -> Result<Vec<EventRow>, 
     )
 }
 
+/// How far `reader` has passed events on: the last one's id, 0 if it has not begun. Kept as a setting of the deployment.
+pub fn cursor(tx: &mut Tx<'_>, reader: &str) -> Result<i64, MetaError> {
+    let name = format!("events-read-by-{reader}");
+    let value: Option<String> = tx.query_opt(
+        "SELECT value FROM settings WHERE account = '' AND region = '' AND name = $1",
+        &[&name],
+        |row| row.get(0),
+    )?;
+    let number = |value: String| {
+        value.parse().map_err(|_| MetaError::other(format!("the setting {name} is `{value}`, no number")))
+    };
+    value.map_or(Ok(0), number)
+}
+
+/// Moves a reader's cursor from where it was; does nothing if somebody else has moved it.
+pub fn advance(tx: &mut Tx<'_>, reader: &str, from: i64, to: i64) -> Result<(), MetaError> {
+    if cursor(tx, reader)? != from {
+        return Ok(());
+    }
+    tx.execute(
+        "INSERT INTO settings (account, region, name, value)
+         VALUES ('', '', $1, $2)
+         ON CONFLICT (account, region, name) DO UPDATE SET value = excluded.value",
+        &[&format!("events-read-by-{reader}"), &to.to_string()],
+    )?;
+    Ok(())
+}
+
 /// Forgets some events that happened before `cutoff`; answers how many.
 pub fn drop_old(tx: &mut Tx<'_>, cutoff: i64, limit: usize) -> Result<u64, MetaError> {
     tx.execute(

@@ -28,6 +28,53 @@ pub fn digests(tx: &mut Tx<'_>, account: &str, now: i64) -> Result<Vec<String>, 
     )
 }
 
+/// The digests of an account after `after` that anybody runs now, in order.
+pub fn page(
+    tx: &mut Tx<'_>,
+    account: &str,
+    now: i64,
+    after: &str,
+    limit: usize,
+) -> Result<Vec<String>, MetaError> {
+    tx.query_all(
+        "SELECT DISTINCT digest
+         FROM images_in_use
+         WHERE account = $1 AND digest > $2 AND expires_at > $3
+         ORDER BY digest
+         LIMIT $4",
+        &[&account, &after, &now, &limit],
+        |row| row.get(0),
+    )
+}
+
+/// Forgets that `holder` runs an image; answers whether anybody had said so.
+pub fn release(tx: &mut Tx<'_>, account: &str, digest: &str, holder: &str) -> Result<bool, MetaError> {
+    let released = tx.execute(
+        "DELETE FROM images_in_use WHERE account = $1 AND digest = $2 AND holder = $3",
+        &[&account, &digest, &holder],
+    )?;
+    Ok(released > 0)
+}
+
+/// The digests of an account after `after` that `holder` has reported, in order.
+pub fn held(
+    tx: &mut Tx<'_>,
+    account: &str,
+    holder: &str,
+    after: &str,
+    limit: usize,
+) -> Result<Vec<String>, MetaError> {
+    tx.query_all(
+        "SELECT digest
+         FROM images_in_use
+         WHERE account = $1 AND holder = $2 AND digest > $3
+         ORDER BY digest
+         LIMIT $4",
+        &[&account, &holder, &after, &limit],
+        |row| row.get(0),
+    )
+}
+
 /// Who runs an image now, in order of name.
 pub fn holders(tx: &mut Tx<'_>, account: &str, digest: &str, now: i64) -> Result<Vec<String>, MetaError> {
     tx.query_all(

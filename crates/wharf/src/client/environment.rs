@@ -46,6 +46,11 @@ impl Environment {
         self.path("DOCKER_CONFIG").or_else(|| self.below_home(".docker"))
     }
 
+    /// Where kubectl looks when nothing names a file.
+    pub fn kubeconfig(&self) -> Option<PathBuf> {
+        self.below_home(".kube/config")
+    }
+
     /// Where this user's caches are.
     pub fn cache(&self) -> Option<PathBuf> {
         self.path("XDG_CACHE_HOME").or_else(|| self.below_home(".cache"))

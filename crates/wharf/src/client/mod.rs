@@ -25,4 +25,4 @@ pub use environment::Environment;
 pub use http::HttpClient;
 pub use kubelet::kubelet_credential_provider;
 pub use login::login;
-pub use registry_host::RegistryHost;
+pub use registry_host::{RegistryHost, is_loopback};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use wharf_registry::{Ask, InUseReport};
-use wharf_types::{AccountId, Reference, Region, RepositoryName};
+use wharf_types::{AccountId, Digest, Reference, Region, RepositoryName};
 
 use super::{Connection, serve};
 use crate::admin::{AdminError, AdminOps, AdminRequest, Progress, RootCredentials};
@@ -102,6 +102,15 @@ impl AdminOps for Pretend {
     ) -> impl Future<Output = Result<Value, AdminError>> + Send {
         refused()
     }
+    fn release_in_use(
+        &self,
+        _: Option<AccountId>,
+        _: String,
+        _: Option<Vec<Digest>>,
+    ) -> impl Future<Output = Result<Value, AdminError>> + Send {
+        std::future::ready(Ok(Value::Null))
+    }
+
     fn list_in_use(&self, _: Option<AccountId>) -> impl Future<Output = Result<Value, AdminError>> + Send {
         refused()
     }

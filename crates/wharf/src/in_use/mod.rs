@@ -2,6 +2,7 @@
 
 mod arguments;
 mod containerd;
+mod kubernetes;
 mod protobuf;
 mod references;
 mod target;
@@ -16,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use wharf_types::Digest;
 
 pub use self::arguments::InUseAction;
-use self::arguments::{List, Report};
+use self::arguments::{List, Release, Report};
 use self::references::Found;
 use self::target::Target;
 use crate::command;
@@ -34,6 +35,18 @@ const LINE: usize = 4096;
 pub async fn run(action: InUseAction, settings: &Settings) -> anyhow::Result<ExitCode> {
     match action {
         InUseAction::Report(report) => self::report(&report, settings).await,
+        InUseAction::Release(Release { holder, digests, registry, output }) => {
+            let target = Target::of(settings, &registry)?;
+            let mut released = 0;
+            if digests.is_empty() {
+                released = target.release(&holder, None).await?;
+            }
+            for batch in digests.chunks(BATCH) {
+                released += target.release(&holder, Some(batch)).await?;
+            }
+            command::print(&json!({ "holder": holder, "released": released }), output.json)?;
+            Ok(ExitCode::SUCCESS)
+        }
         InUseAction::List(List { registry, output }) => {
             let images = Target::of(settings, &registry)?.list().await?;
             command::print(&images, output.json)?;
@@ -95,6 +108,9 @@ async fn round(report: &Report, target: &Target<'_>) -> anyhow::Result<Value> {
             .await
             .with_context(|| format!("cannot ask containerd on {}", socket.display()))?;
         running.iter().for_each(|reference| found.add(reference));
+    }
+    if report.kubernetes {
+        kubernetes::running_images(&report.cluster, &mut found).await.context("cannot ask Kubernetes")?;
     }
     let digests: Vec<Digest> = found.digests.into_iter().collect();
     let mut expires_at = Value::Null;

@@ -69,6 +69,31 @@ impl<'a> Target<'a> {
         }
     }
 
+    /// Takes reports of a holder back, of all images if none are given; answers how many there were.
+    ///
+    /// # Errors
+    /// If the registry does not take it.
+    pub async fn release(&self, holder: &str, digests: Option<&[Digest]>) -> anyhow::Result<u64> {
+        let (done, member) = match self {
+            Self::Here(settings, account) => {
+                let request = AdminRequest::InUseRelease {
+                    account: account.map(Text),
+                    holder: holder.to_owned(),
+                    digests: digests.map(|digests| digests.iter().copied().map(Text).collect()),
+                };
+                (command::run(settings, request, Bar::new(false)).await?, "released")
+            }
+            Self::There(api) => {
+                let mut input = json!({ "holder": holder });
+                if let Some(digests) = digests {
+                    input["imageDigests"] = digests.iter().map(Digest::to_string).collect();
+                }
+                (call(api, "ReleaseImagesInUse", &input).await?, "releasedImageCount")
+            }
+        };
+        done[member].as_u64().context("the answer does not tell how many reports there were")
+    }
+
     /// What is reported to run: a list of digests with their holders.
     ///
     /// # Errors
@@ -80,11 +105,18 @@ impl<'a> Target<'a> {
                 command::run(settings, request, Bar::new(false)).await
             }
             Self::There(api) => {
-                let answer = call(api, "ListImagesInUse", &json!({})).await?;
-                let images = answer["images"].as_array().context("the answer has no images")?;
-                let row =
-                    |image: &Value| json!({"digest": image["imageDigest"], "holders": image["holders"]});
-                Ok(images.iter().map(row).collect())
+                let (mut found, mut input) = (Vec::new(), json!({"maxResults": 1000}));
+                loop {
+                    let mut answer = call(api, "ListImagesInUse", &input).await?;
+                    let images = answer["images"].as_array().context("the answer has no images")?;
+                    let row =
+                        |image: &Value| json!({"digest": image["imageDigest"], "holders": image["holders"]});
+                    found.extend(images.iter().map(row));
+                    input["nextToken"] = answer["nextToken"].take();
+                    if input["nextToken"].is_null() {
+                        return Ok(Value::Array(found));
+                    }
+                }
             }
         }
     }

@@ -113,6 +113,21 @@ fn a_server_far_away_is_told_with_the_credentials_of_the_environment() {
     let there = json_of(&succeeds(&mut command(&["in-use", "list", "--json"], secret)));
     assert_eq!(there, json!([{"digest": digest, "holders": ["node-1"]}]));
     assert_eq!(there, listed(&data, "123456789012"));
+    let more: String =
+        (0..1001).map(|n| format!("{}\n", Digest::sha256(format!("{n}").as_bytes()))).collect();
+    let cluster = ["in-use", "report", "--holder", "cluster", "--stdin", "--json"];
+    assert!(with_input(&mut command(&cluster, secret), &more).status.success());
+    let there = json_of(&succeeds(&mut command(&["in-use", "list", "--json"], secret)));
+    assert_eq!(there.as_array().unwrap().len(), 1001, "it comes in pages; one was there");
+    let release = |arguments: &[&str]| {
+        let all = [&["in-use", "release", "--json", "--holder"], arguments].concat();
+        json_of(&succeeds(&mut command(&all, secret)))["released"].clone()
+    };
+    assert_eq!((release(&["cluster", &digest]), release(&["cluster"])), (json!(1), json!(1000)));
+    assert_eq!(listed(&data, "123456789012"), json!([{"digest": digest, "holders": ["node-1"]}]));
+    let here = succeeds(&mut wharf(&data, &["in-use", "release", "--holder", "node-1", "--json"]));
+    assert_eq!(json_of(&here), json!({"holder": "node-1", "released": 1}));
+    assert_eq!(listed(&data, "123456789012"), json!([]));
     assert!(!elsewhere.exists(), "no data directory is made");
     let refused = with_input(&mut command(&report, "wrong"), &digest);
     let stderr = String::from_utf8_lossy(&refused.stderr);

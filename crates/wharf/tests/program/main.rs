@@ -5,6 +5,7 @@ mod certificates;
 mod client;
 mod commands;
 mod in_use;
+mod kubernetes;
 mod moving;
 mod server;
 mod serving;
