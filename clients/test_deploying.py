@@ -66,17 +66,17 @@ def test_the_unit_gives_a_drain_its_time():
 # ---------------------------------------------------------------- the image
 
 
-def build(directory, tag="test", epoch="1735689600"):
+def build(directory, of, tag="test", epoch="1735689600"):
     script = DEPLOY / "image" / "build-image.py"
     env = {"SOURCE_DATE_EPOCH": epoch, "PYTHONDONTWRITEBYTECODE": "1"}
-    done = run(sys.executable, script, "--program", program(), "--output", directory, "--tag", tag, env=env)
+    done = run(sys.executable, script, "--program", of, "--output", directory, "--tag", tag, env=env)
     return done.stdout.strip()
 
 
 @pytest.fixture(scope="module")
 def image_layout(tmp_path_factory):
     directory = tmp_path_factory.mktemp("image") / "layout"
-    return directory, build(directory)
+    return directory, build(directory, program())
 
 
 def blob(layout, descriptor):
@@ -90,13 +90,15 @@ def described(layout):
     return descriptor, manifest, json.loads(blob(layout, manifest["config"]))
 
 
-def test_the_same_input_makes_the_same_image(image_layout, tmp_path):
-    layout, digest = image_layout
-    descriptor, _, config = described(layout)
+def test_the_same_input_makes_the_same_image(tmp_path):
+    small = shutil.which("true")
+    digest = build(tmp_path / "once", small)
+    descriptor, _, config = described(tmp_path / "once")
     assert descriptor["digest"] == digest
     assert config["created"] == "2025-01-01T00:00:00Z"
-    assert build(tmp_path / "again") == digest
-    assert build(tmp_path / "later", epoch="1735689601") != digest
+    assert build(tmp_path / "again", small) == digest
+    assert build(tmp_path / "later", small, epoch="1735689601") != digest
+    assert build(tmp_path / "another", shutil.which("false")) != digest
 
 
 def test_the_image_holds_the_program_for_nobody_s_user(image_layout):
