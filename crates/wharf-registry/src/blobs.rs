@@ -257,8 +257,8 @@ impl Registry {
             return Ok(entry);
         }
         let ticket = self.inner.blobs.ticket();
-        let text = digest.to_string();
-        let found = self.inner.meta.read_now(|tx| blobs::find_linked(tx, repository.id, &text));
+        let (id, text) = (repository.id, digest.to_string());
+        let found = self.inner.meta.read_quick(move |tx| blobs::find_linked(tx, id, &text)).await;
         let row = found.map_err(RegistryError::from)?.ok_or(RegistryError::BlobUnknown(*digest))?;
         match row.state {
             ObjectState::Live => {}

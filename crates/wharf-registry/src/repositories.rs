@@ -136,10 +136,12 @@ impl Registry {
             return Ok(Some(known));
         }
         let ticket = self.inner.repositories.0.ticket();
-        let found = self.inner.meta.read_now(|tx| {
-            let RegistryRef { account, region } = &name.registry;
-            repositories::find(tx, account.as_str(), region.as_str(), name.kind.as_str(), name.name.as_str())
-        })?;
+        let wanted = name.clone();
+        let read = move |tx: &mut Tx<'_>| {
+            let (RegistryRef { account, region }, kind) = (&wanted.registry, wanted.kind.as_str());
+            repositories::find(tx, account.as_str(), region.as_str(), kind, wanted.name.as_str())
+        };
+        let found = self.inner.meta.read_quick(read).await.map_err(RegistryError::from)?;
         let Some(row) = found else { return Ok(None) };
         let repository = Arc::new(from_row(row)?);
         self.inner.repositories.0.fill(ticket, name, repository.clone());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use wharf_store::meta::{manifests, tags};
+use wharf_store::meta::{Tx, manifests, tags};
 use wharf_store::seal::segment::open_small;
 use wharf_types::{Digest, MediaType, Reference, RepositoryRef, Tag};
 
@@ -81,14 +81,16 @@ impl Registry {
         }
     }
 
-    fn resolve_tag(&self, repository: &Repository, tag: &Tag) -> Result<Option<Digest>, RegistryError> {
+    async fn resolve_tag(&self, repository: &Repository, tag: &Tag) -> Result<Option<Digest>, RegistryError> {
         let cache = &self.inner.images.tags;
         let key = (repository.id, tag.clone());
         if let Some(digest) = cache.get(&key) {
             return Ok(Some(digest));
         }
         let ticket = cache.ticket();
-        let found = self.inner.meta.read_now(|tx| tags::find(tx, repository.id, tag.as_str()))?;
+        let wanted = key.clone();
+        let read = move |tx: &mut Tx<'_>| tags::find(tx, wanted.0, wanted.1.as_str());
+        let found = self.inner.meta.read_quick(read).await.map_err(RegistryError::from)?;
         let Some(text) = found else { return Ok(None) };
         let digest: Digest = stored("digest", &text)?;
         cache.fill(ticket, &key, digest);
@@ -104,7 +106,7 @@ impl Registry {
     ) -> Result<Option<Arc<StoredManifest>>, RegistryError> {
         let mut before = None;
         loop {
-            let Some(digest) = self.resolve_tag(repository, tag)? else { return Ok(None) };
+            let Some(digest) = self.resolve_tag(repository, tag).await? else { return Ok(None) };
             if let Some(stored) = self.load(repository, digest).await? {
                 return Ok(Some(stored));
             }
@@ -128,8 +130,9 @@ impl Registry {
             return Ok(Some(known));
         }
         let ticket = cache.ticket();
-        let text = digest.to_string();
-        let found = self.inner.meta.read_now(|tx| manifests::find_sealed(tx, repository.id, &text))?;
+        let (id, text) = (repository.id, digest.to_string());
+        let found = self.inner.meta.read_quick(move |tx| manifests::find_sealed(tx, id, &text)).await;
+        let found = found.map_err(RegistryError::from)?;
         let Some((row, sealed)) = found.filter(|(row, _)| row.status == ImageStatus::Active.as_str()) else {
             return Ok(None);
         };
@@ -182,7 +185,7 @@ impl Registry {
         id: &ImageId,
         asked: &Asked,
     ) -> Result<ImageFailure, RegistryError> {
-        let reason = match self.image_status(repository, asked)? {
+        let reason = match self.image_status(repository, asked).await? {
             None | Some((_, ImageStatus::Active)) => return Ok(not_found(id)),
             Some((_, ImageStatus::Activating)) => "Requested image is being restored",
             Some((_, ImageStatus::Archived)) if self.inner.options.restore_on_pull => {
@@ -208,7 +211,7 @@ impl Registry {
         let (loaded, tag) = match &asked {
             Asked::Digest(digest) => (self.load(repository, *digest).await, None),
             Asked::Tag(tag) => (self.load_tag(repository, tag).await, Some(tag)),
-            Asked::Both(digest, tag) => match self.resolve_tag(repository, tag)? {
+            Asked::Both(digest, tag) => match self.resolve_tag(repository, tag).await? {
                 Some(current) if current != *digest => return Ok(Err(mismatch(id))),
                 Some(digest) => (self.load(repository, digest).await, Some(tag)),
                 None => return Ok(Err(not_found(id))),

@@ -85,7 +85,7 @@ impl Registry {
         let subject = put.manifest.subject().map(|subject| subject.digest);
         // Pushed again, a manifest that is damaged heals, as a layer does.
         let damaged = matches!(self.load(&repository, digest).await, Err(RegistryError::Damaged(_)));
-        if !damaged && self.is_there(&repository, digest, &put.tags)? {
+        if !damaged && self.is_there(&repository, digest, &put.tags).await? {
             return Ok(PutOutcome { digest, subject, changed: false });
         }
         self.refuse_when_full().await?;
@@ -114,25 +114,26 @@ impl Registry {
     }
 
     /// Whether the put would change nothing: told without a write, since most pushes of CI repeat an image.
-    fn is_there(
+    async fn is_there(
         &self,
         repository: &Repository,
         digest: Digest,
         wanted: &[Tag],
     ) -> Result<bool, RegistryError> {
-        let text = digest.to_string();
-        self.inner.meta.read_now(|tx| {
-            let row = manifests::find(tx, repository.id, &text)?;
+        let (id, text, wanted) = (repository.id, digest.to_string(), wanted.to_vec());
+        let read = move |tx: &mut Tx<'_>| {
+            let row = manifests::find(tx, id, &text)?;
             if row.is_none_or(|row| row.status != ImageStatus::Active.as_str()) {
                 return Ok(false);
             }
-            for tag in wanted {
-                if tags::find(tx, repository.id, tag.as_str())?.as_deref() != Some(text.as_str()) {
+            for tag in &wanted {
+                if tags::find(tx, id, tag.as_str())?.as_deref() != Some(text.as_str()) {
                     return Ok(false);
                 }
             }
             Ok(true)
-        })
+        };
+        self.inner.meta.read_quick(read).await
     }
 
     async fn prepare(

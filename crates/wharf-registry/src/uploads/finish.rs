@@ -69,10 +69,11 @@ impl Registry {
     ) -> Result<BlobInfo, RegistryError> {
         let repository = self.repository(at).await?;
         let claim = self.inner.uploads.claim(id).await?;
-        let found = match self.find_upload(&repository, id) {
+        let found = match self.find_upload(&repository, id).await {
             Err(RegistryError::UploadNotFound(text)) => {
                 return self
-                    .finished_before(&repository, id, expected)?
+                    .finished_before(&repository, id, expected)
+                    .await?
                     .ok_or(RegistryError::UploadNotFound(text));
             }
             found => found?,
@@ -94,7 +95,8 @@ impl Registry {
         match self.complete(session, expected).await {
             // An earlier try was still being committed.
             Err(RegistryError::UploadNotFound(text)) => {
-                self.finished_before(&repository, id, expected)?.ok_or(RegistryError::UploadNotFound(text))
+                let before = self.finished_before(&repository, id, expected).await?;
+                before.ok_or(RegistryError::UploadNotFound(text))
             }
             outcome => outcome,
         }
@@ -102,7 +104,7 @@ impl Registry {
 
     /// The answer to a finish whose first answer was lost: this process has tried to finish the upload with content of
     /// this digest, the upload is gone, and the repository is linked to the blob.
-    fn finished_before(
+    async fn finished_before(
         &self,
         repository: &Repository,
         id: UploadId,
@@ -114,8 +116,8 @@ impl Registry {
         else {
             return Ok(None);
         };
-        let text = digest.to_string();
-        let linked = self.inner.meta.read_now(|tx| blobs::link_exists(tx, repository.id, &text));
+        let (repository_id, text) = (repository.id, digest.to_string());
+        let linked = self.inner.meta.read_quick(move |tx| blobs::link_exists(tx, repository_id, &text)).await;
         Ok(linked.map_err(RegistryError::from)?.then_some(BlobInfo { digest, size, already_existed: false }))
     }
 
