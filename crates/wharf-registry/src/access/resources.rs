@@ -123,6 +123,9 @@ impl Registry {
 
     /// The rules of a need, if they are in memory.
     pub(super) fn rules_now(&self, caller: &Caller, need: &Need) -> Option<Rules> {
+        if !self.is_current() {
+            return None;
+        }
         let place = self.place(caller, need);
         let known = &self.inner.resource_rules;
         let repository = match place.repository {
@@ -138,6 +141,7 @@ impl Registry {
 
     /// The rules of a need.
     pub(crate) async fn rules(&self, caller: &Caller, need: &Need) -> Result<Rules, RegistryError> {
+        self.confirm().await?;
         let place = self.place(caller, need);
         let repository = match place.repository {
             Some(arn) => self.repository_rules(arn).await?,

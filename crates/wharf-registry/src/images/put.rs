@@ -227,8 +227,8 @@ fn store(tx: &mut Tx<'_>, work: &Work) -> Result<Stored, RegistryError> {
     } else if work.damaged {
         manifests::replace_content(tx, work.repository.id, &work.row, &work.sealed)?;
     }
-    for tag in &moved {
-        tags::put(tx, work.repository.id, tag.as_str(), &work.row.digest)?;
+    for (tag, from) in &moved {
+        point(tx, work, tag, from.clone())?;
     }
     let most = work.quotas.tags_per_image;
     if !moved.is_empty() && tags::count_of(tx, work.repository.id, &work.row.digest)? > most {
@@ -242,25 +242,48 @@ fn store(tx: &mut Tx<'_>, work: &Work) -> Result<Stored, RegistryError> {
     Ok(Stored { changed, activated, beside_inactive })
 }
 
-/// The tags that would be created or moved; refuses to move one that may not.
-fn check_tags<'a>(tx: &mut Tx<'_>, work: &'a Work) -> Result<Vec<&'a Tag>, RegistryError> {
+/// The tags that would be created or moved, with what they point at; refuses to move one that may not.
+fn check_tags<'a>(
+    tx: &mut Tx<'_>,
+    work: &'a Work,
+) -> Result<Vec<(&'a Tag, Option<String>)>, RegistryError> {
     let mut moved = Vec::new();
     for tag in &work.tags {
-        match tags::find(tx, work.repository.id, tag.as_str())? {
-            Some(current) if current == work.row.digest => continue,
-            Some(_) => {
-                // Read here, not from the cache: the setting must hold in the transaction that moves the tag.
-                let (name, exclusions) = repositories::mutability(tx, work.repository.id)?;
-                if !stored_mutability(&name, &exclusions)?.may_move(tag) {
-                    let repository = work.repository.name.clone();
-                    return Err(RegistryError::ImageTagAlreadyExists { repository, tag: tag.clone() });
-                }
-            }
-            None => {}
+        let current = tags::find(tx, work.repository.id, tag.as_str())?;
+        if current.as_ref() != Some(&work.row.digest) {
+            may_move(tx, work, tag, current.as_deref())?;
+            moved.push((tag, current));
         }
-        moved.push(tag);
     }
     Ok(moved)
+}
+
+/// Refuses to move a tag from where it points, unless it may move.
+fn may_move(tx: &mut Tx<'_>, work: &Work, tag: &Tag, current: Option<&str>) -> Result<(), RegistryError> {
+    if current.is_none() {
+        return Ok(());
+    }
+    // Read here, not from the cache: the setting must hold in the transaction that moves the tag.
+    let (name, exclusions) = repositories::mutability(tx, work.repository.id)?;
+    if !stored_mutability(&name, &exclusions)?.may_move(tag) {
+        let repository = work.repository.name.clone();
+        return Err(RegistryError::ImageTagAlreadyExists { repository, tag: tag.clone() });
+    }
+    Ok(())
+}
+
+/// Moves a tag from where it was seen to point. Where another node has moved it since, it is looked at again: of two
+/// pushes of an immutable tag at the same time one is refused.
+fn point(tx: &mut Tx<'_>, work: &Work, tag: &Tag, mut from: Option<String>) -> Result<(), RegistryError> {
+    let (id, digest) = (work.repository.id, &work.row.digest);
+    while !tags::point(tx, id, tag.as_str(), from.as_deref(), digest)? {
+        from = tags::find(tx, id, tag.as_str())?;
+        if from.as_ref() == Some(digest) {
+            return Ok(());
+        }
+        may_move(tx, work, tag, from.as_deref())?;
+    }
+    Ok(())
 }
 
 fn insert(tx: &mut Tx<'_>, work: &Work) -> Result<(), RegistryError> {

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use wharf_store::meta::blobs::{self, Kept, NewBlob};
 use wharf_store::meta::objects::Content;
-use wharf_store::meta::uploads;
+use wharf_store::meta::{Tx, jobs, uploads};
 use wharf_store::object::ObjectId;
 use wharf_store::object::sealed::{Finished, SealedReader, rehash_sha512};
 use wharf_store::seal::{ContentKeys, seal_small};
@@ -29,7 +29,7 @@ enum Parts {
 impl Registry {
     /// Adds the last chunk, if there is one, and makes the upload a blob of the repository. Of `expected`, one digest
     /// must be the content's; that one is answered. Repeating it after a lost answer gives the same answer, as long
-    /// as this process remembers.
+    /// as this process remembers; where there are several, from any of them.
     ///
     /// # Errors
     /// Those of [`append_upload`](Self::append_upload); `InvalidLayer`, after which the upload is gone;
@@ -114,11 +114,36 @@ impl Registry {
         let Some(Finishing { digest, size, .. }) = remembered
             .filter(|upload| upload.repository_id == repository.id && expected.contains(&upload.digest))
         else {
-            return Ok(None);
+            return self.finished_elsewhere(repository, id, expected).await;
         };
         let (repository_id, text) = (repository.id, digest.to_string());
         let linked = self.inner.meta.read_quick(move |tx| blobs::link_exists(tx, repository_id, &text)).await;
         Ok(linked.map_err(RegistryError::from)?.then_some(BlobInfo { digest, size, already_existed: false }))
+    }
+
+    /// As [`finished_before`](Self::finished_before), on another node: the upload is over, and the repository has what
+    /// it was to become. Whoever cancelled it has no other use for the answer.
+    async fn finished_elsewhere(
+        &self,
+        repository: &Repository,
+        id: UploadId,
+        expected: &[Digest],
+    ) -> Result<Option<BlobInfo>, RegistryError> {
+        if !self.has_peers() {
+            return Ok(None);
+        }
+        let (repository_id, expected) = (repository.id, expected.to_vec());
+        let read = move |tx: &mut Tx<'_>| {
+            if uploads::is_over(tx, id)? {
+                for digest in &expected {
+                    if let Some(size) = blobs::linked_size(tx, repository_id, &digest.to_string())? {
+                        return Ok(Some(BlobInfo { digest: *digest, size, already_existed: false }));
+                    }
+                }
+            }
+            Ok(None)
+        };
+        self.inner.meta.read_quick(read).await
     }
 
     /// A whole blob in one request.
@@ -208,6 +233,7 @@ impl Registry {
         content: Content,
     ) -> Result<(bool, bool), RegistryError> {
         let (row, repository) = (session.row.clone(), Arc::clone(&session.repository));
+        let turn = session.turn.as_ref().map(|turn| turn.lease.clone());
         // Content that came with the first request needs no upload: one transaction, no file.
         let has_row = !session.unwritten;
         let new = NewBlob {
@@ -226,6 +252,9 @@ impl Registry {
                 hold_repository(tx, &repository)?;
                 if !(if has_row { uploads::take(tx, &row)? } else { uploads::is_fresh(tx, row.id)? }) {
                     return Err(lost());
+                }
+                if let Some(turn) = &turn {
+                    jobs::give_turn(tx, turn)?;
                 }
                 match blobs::keep(tx, &new)? {
                     Kept::Linked { already, ours } => {

@@ -10,6 +10,7 @@ mod active;
 mod finish;
 mod mount;
 mod session;
+mod turn;
 
 use std::pin::Pin;
 use std::sync::atomic::Ordering::Relaxed;
@@ -25,6 +26,7 @@ use wharf_types::{ByteRange, RepositoryRef, Timestamp, UploadId};
 pub(crate) use self::active::ActiveUploads;
 pub use self::mount::MountOutcome;
 use self::session::Session;
+pub(crate) use self::turn::TURN;
 use crate::{Authorized, Registry, RegistryError, Repository};
 
 /// Content of at most this many bytes is kept in the metadata.
@@ -199,7 +201,14 @@ impl Registry {
     /// The upload, unless it is another repository's, has expired, or is over.
     async fn find_upload(&self, repository: &Repository, id: UploadId) -> Result<Found, RegistryError> {
         let now = self.inner.clock.now().as_micros();
-        let issued = id.issued_at().filter(|seconds| self.inner.keys.has_issued(repository.id, *seconds, id));
+        let issued = || {
+            let seconds = id.issued_at()?;
+            self.inner.keys.has_issued(repository.id, seconds, id).then_some(seconds)
+        };
+        let issued = match id.issued_at() {
+            Some(_) => self.open_anywhere(|| issued().ok_or(())).await.ok(),
+            None => None,
+        };
         let expires_at = issued.map(|seconds| {
             Timestamp::from_micros(i64::from(seconds) * 1_000_000).plus(self.inner.options.upload_lifetime)
         });
