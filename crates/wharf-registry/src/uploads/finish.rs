@@ -68,22 +68,33 @@ impl Registry {
         rules: Parts,
     ) -> Result<BlobInfo, RegistryError> {
         let repository = self.repository(at).await?;
-        let claim = self.inner.uploads.claim(id).await?;
-        let found = match self.find_upload(&repository, id).await {
+        match self.finish_now(&repository, id, expected, chunk, body, rules).await {
+            // It was finished before, or an earlier try was still being committed.
             Err(RegistryError::UploadNotFound(text)) => {
-                return self
-                    .finished_before(&repository, id, expected)
-                    .await?
-                    .ok_or(RegistryError::UploadNotFound(text));
+                let before = self.finished_before(&repository, id, expected).await?;
+                before.ok_or(RegistryError::UploadNotFound(text))
             }
-            found => found?,
-        };
+            outcome => outcome,
+        }
+    }
+
+    async fn finish_now(
+        &self,
+        repository: &Arc<Repository>,
+        id: UploadId,
+        expected: &[Digest],
+        chunk: Option<ByteRange>,
+        body: Option<BodyStream>,
+        rules: Parts,
+    ) -> Result<BlobInfo, RegistryError> {
+        let claim = self.inner.uploads.claim(id).await?;
+        let found = self.find_upload(repository, id).await?;
         if rules == Parts::LayerParts && found.row.progress.parts == 0 {
             return Err(RegistryError::EmptyUpload);
         }
-        self.check_start(&repository, &found.row, chunk.map(|chunk| chunk.first))?;
+        self.check_start(repository, &found.row, chunk.map(|chunk| chunk.first))?;
         self.refuse_when_full().await?;
-        let mut session = Session::resume(self, Arc::clone(&repository), found, claim).await?;
+        let mut session = Session::resume(self, Arc::clone(repository), found, claim).await?;
         let length = match body {
             Some(body) => session.receive(body, chunk.map(|chunk| chunk.length())).await?,
             None => 0,
@@ -92,14 +103,7 @@ impl Registry {
         if strict && session.progress_with(length).short_part {
             return Err(RegistryError::LayerPartTooSmall);
         }
-        match self.complete(session, expected).await {
-            // An earlier try was still being committed.
-            Err(RegistryError::UploadNotFound(text)) => {
-                let before = self.finished_before(&repository, id, expected).await?;
-                before.ok_or(RegistryError::UploadNotFound(text))
-            }
-            outcome => outcome,
-        }
+        self.complete(session, expected).await
     }
 
     /// The answer to a finish whose first answer was lost: this process has tried to finish the upload with content of

@@ -121,9 +121,14 @@ async fn a_session_ends_everywhere_with_its_role() {
     let (password, _) = b.issue_token(&session.caller, &region(), None);
     may_pull(&a, &password, at.target()).await.unwrap();
     may_pull(&b, &password, at.target()).await.unwrap();
+    a.delete_inline_policy(&role, "pull".to_owned()).await.unwrap();
+    cluster.a_second_passes();
+    let denied = may_pull(&b, &password, at.target()).await;
+    assert!(matches!(denied, Err(RegistryError::AccessDenied(_))), "{denied:?}");
     a.delete_role(&role).await.unwrap();
     cluster.a_second_passes();
-    assert!(may_pull(&b, &password, at.target()).await.is_err());
+    let nobody = may_pull(&b, &password, at.target()).await;
+    assert!(matches!(nobody, Err(RegistryError::NotFound(_))), "{nobody:?}");
     assert!(b.authenticate_session(id, token).await.unwrap().is_none());
 }
 

@@ -11,7 +11,7 @@ use wharf_registry::{
     PutOutcome, Registry, RegistryError, StoredManifest,
 };
 use wharf_store::meta::{Meta, SqliteOptions};
-use wharf_store::object::{DiskObjects, ObjectStore};
+use wharf_store::object::{MemoryObjects, ObjectStore};
 use wharf_store::seal::{DataKey, RootKey};
 use wharf_types::{
     AccountId, Digest, Manifest, MediaType, Mutability, Region, RegistryRef, RepositoryRef, Tag, Timestamp,
@@ -45,8 +45,7 @@ impl Cluster {
         let sqlite =
             SqliteOptions { clock: Arc::new(move || now.load(Ordering::SeqCst)), ..SqliteOptions::default() };
         let meta = Meta::open_sqlite(&dir.path().join("meta.db"), sqlite).unwrap();
-        let objects = Arc::new(DiskObjects::open_dir(dir.path().join("objects")).unwrap());
-        Self { meta, clock, options, objects, root: DataKey::generate().unwrap(), _dir: dir }
+        Self { meta, clock, options, objects: Arc::new(MemoryObjects::new()), root: DataKey::generate().unwrap(), _dir: dir }
     }
 
     /// As much time as a node may go on by what it remembers, and a little.
