@@ -111,7 +111,8 @@ impl Registry {
         // Not given back: whoever comes next may go when as much time has passed as between two rounds.
         let lease = i64::try_from(every.as_micros() / 2).unwrap_or(i64::MAX);
         let turn = self.change(move |tx| jobs::take_turn(tx, COLLECTION, "all", lease)).await;
-        turn.inspect_err(|error| tracing::warn!(%error, "collection waits for the metadata")).is_ok_and(|turn| turn.is_some())
+        turn.inspect_err(|error| tracing::warn!(%error, "collection waits for the metadata"))
+            .is_ok_and(|turn| turn.is_some())
     }
 
     async fn collect_rows(

@@ -85,7 +85,8 @@ impl Registry {
         token: &str,
     ) -> Result<(Caller, RepositoryRef, Digest), RegistryError> {
         let gone = || RegistryError::NotFound("the download URL is not valid or has expired".into());
-        let plain = self.open_anywhere(|| self.inner.sealers.download.open(token)).await.map_err(|_| gone())?;
+        let plain =
+            self.open_anywhere(|| self.inner.sealers.download.open(token)).await.map_err(|_| gone())?;
         let sealed: Sealed = serde_json::from_slice(&plain).map_err(|_| gone())?;
         if sealed.expires_at <= self.inner.clock.now().as_micros() {
             return Err(gone());

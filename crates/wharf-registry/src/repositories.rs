@@ -14,8 +14,8 @@ use crate::cache::CoherentCache;
 use crate::tags::check_resource_tags;
 use crate::uninterrupted::uninterrupted;
 use crate::{
-    Authorized, Encryption, EncryptionType, KeyDomain, NamePage, NewRepository, Nodes, Page, PageRequest, Registry,
-    RegistryError, Repository,
+    Authorized, Encryption, EncryptionType, KeyDomain, NamePage, NewRepository, Nodes, Page, PageRequest,
+    Registry, RegistryError, Repository,
 };
 
 /// How many repositories are remembered; each takes some 300 bytes.

@@ -243,10 +243,7 @@ fn store(tx: &mut Tx<'_>, work: &Work) -> Result<Stored, RegistryError> {
 }
 
 /// The tags that would be created or moved, with what they point at; refuses to move one that may not.
-fn check_tags<'a>(
-    tx: &mut Tx<'_>,
-    work: &'a Work,
-) -> Result<Vec<(&'a Tag, Option<String>)>, RegistryError> {
+fn check_tags<'a>(tx: &mut Tx<'_>, work: &'a Work) -> Result<Vec<(&'a Tag, Option<String>)>, RegistryError> {
     let mut moved = Vec::new();
     for tag in &work.tags {
         let current = tags::find(tx, work.repository.id, tag.as_str())?;

@@ -17,8 +17,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
-use wharf_store::meta::{MetaError, Tx};
 use wharf_store::meta::uploads::{self, Progress, UploadRow};
+use wharf_store::meta::{MetaError, Tx};
 use wharf_store::object::ObjectId;
 use wharf_store::object::sealed::WriteError;
 use wharf_types::{ByteRange, RepositoryRef, Timestamp, UploadId};

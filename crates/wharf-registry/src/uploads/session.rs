@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use wharf_store::meta::{MetaError, jobs};
 use wharf_store::meta::uploads::{self, NewUpload, Progress, Start, UploadRow};
+use wharf_store::meta::{MetaError, jobs};
 use wharf_store::object::sealed::{SealedWriter, UploadState, WriteError};
 use wharf_store::object::{ObjectError, ObjectId, WriterState};
 use wharf_store::seal::ContentKeys;
@@ -129,7 +129,8 @@ impl Session {
         if !self.unwritten {
             return Ok(());
         }
-        let (new, asked, shared) = (self.begin_writing(), Instant::now(), !self.whole && self.registry.has_peers());
+        let (new, asked, shared) =
+            (self.begin_writing(), Instant::now(), !self.whole && self.registry.has_peers());
         let started = self.registry.inner.meta.write(move |tx| {
             let start = uploads::start(tx, &new)?;
             let turn = match start {

@@ -10,7 +10,8 @@ use wharf_types::{Mutability, RepositoryRef};
 use crate::cluster::{ACCOUNT, Cluster, Node, account, region};
 
 const POWER: &str = "arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryPowerUser";
-const PULL: &str = r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"ecr:BatchGetImage","Resource":"*"}}"#;
+const PULL: &str =
+    r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"ecr:BatchGetImage","Resource":"*"}}"#;
 
 /// Whether the holder of a password may pull, as a request finds out: from memory if that may answer.
 async fn may_pull(node: &Node, password: &str, repository: &RepositoryRef) -> Result<(), RegistryError> {
@@ -97,8 +98,13 @@ async fn a_session_ends_everywhere_with_its_role() {
     let trust = format!(
         r#"{{"Version":"2012-10-17","Statement":{{"Effect":"Allow","Principal":{{"AWS":"{ACCOUNT}"}},"Action":"sts:AssumeRole"}}}}"#
     );
-    let new =
-        NewRole { trust_policy: trust, description: None, max_session: None, boundary: None, tags: Vec::new() };
+    let new = NewRole {
+        trust_policy: trust,
+        description: None,
+        max_session: None,
+        boundary: None,
+        tags: Vec::new(),
+    };
     let arn = a.create_role(&a.may(of).await, new).await.unwrap().principal.arn;
     let role = PrincipalRef::named(account(), PrincipalKind::Role, "builder");
     let role = a.may(a.look_up_principal(role).await.unwrap()).await;
@@ -150,7 +156,9 @@ async fn a_repository_s_policy_counts_on_every_node() {
     may_pull(&a, &password, at.target()).await.unwrap();
 
     let registry = a.here().await;
-    a.put_registry_policy(&registry, &deny.replace(r#""Action""#, r#""Resource":"*","Action""#)).await.unwrap();
+    a.put_registry_policy(&registry, &deny.replace(r#""Action""#, r#""Resource":"*","Action""#))
+        .await
+        .unwrap();
     cluster.a_second_passes();
     assert!(matches!(may_pull(&b, &password, at.target()).await, Err(RegistryError::AccessDenied(_))));
     b.put_account_setting(&registry, "REGISTRY_POLICY_SCOPE", "V1").await.unwrap();

@@ -45,7 +45,14 @@ impl Cluster {
         let sqlite =
             SqliteOptions { clock: Arc::new(move || now.load(Ordering::SeqCst)), ..SqliteOptions::default() };
         let meta = Meta::open_sqlite(&dir.path().join("meta.db"), sqlite).unwrap();
-        Self { meta, clock, options, objects: Arc::new(MemoryObjects::new()), root: DataKey::generate().unwrap(), _dir: dir }
+        Self {
+            meta,
+            clock,
+            options,
+            objects: Arc::new(MemoryObjects::new()),
+            root: DataKey::generate().unwrap(),
+            _dir: dir,
+        }
     }
 
     /// As much time as a node may go on by what it remembers, and a little.
@@ -109,8 +116,13 @@ impl Node {
         encryption_type: EncryptionType,
     ) -> At {
         let at = self.at(name).await;
-        let new =
-            NewRepository { mutability, scan_on_push: false, encryption_type, kms_key: None, tags: Vec::new() };
+        let new = NewRepository {
+            mutability,
+            scan_on_push: false,
+            encryption_type,
+            kms_key: None,
+            tags: Vec::new(),
+        };
         self.registry.create_repository(&at, new).await.unwrap();
         at
     }

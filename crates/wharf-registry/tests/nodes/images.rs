@@ -109,7 +109,10 @@ async fn a_repository_made_again_under_its_name_is_another_one_everywhere() {
 
     a.create("team/app", Mutability::Immutable).await;
     assert!(matches!(b.pull(&at, &old.to_string()).await, Err(RegistryError::ManifestUnknown)));
-    assert!(matches!(b.read(&at, &Digest::sha256(b"layer of old")).await, Err(RegistryError::BlobUnknown(_))));
+    assert!(matches!(
+        b.read(&at, &Digest::sha256(b"layer of old")).await,
+        Err(RegistryError::BlobUnknown(_))
+    ));
     let new = b.push(&at, "new", Some("v1")).await;
     assert_eq!(a.pull(&at, "v1").await.unwrap(), new);
     assert_eq!(b.repository(&at).await.unwrap().mutability, Mutability::Immutable);
@@ -137,10 +140,8 @@ async fn an_immutable_tag_that_two_nodes_push_has_one_winner() {
         let tag = format!("v{round}");
         let images = [a.image(&at, &format!("a{round}")).await, b.image(&at, &format!("b{round}")).await];
         let [one, two] = images.map(Some);
-        let (one, two) = tokio::join!(
-            a.put(&at, one.unwrap(), Some(&tag)),
-            b.put(&at, two.unwrap(), Some(&tag)),
-        );
+        let (one, two) =
+            tokio::join!(a.put(&at, one.unwrap(), Some(&tag)), b.put(&at, two.unwrap(), Some(&tag)),);
         let winner = match (&one, &two) {
             (Ok(won), Err(RegistryError::ImageTagAlreadyExists { .. }))
             | (Err(RegistryError::ImageTagAlreadyExists { .. }), Ok(won)) => won.digest,
