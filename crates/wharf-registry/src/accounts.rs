@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use wharf_store::meta::accounts::{self, AccessKeyRow};
+use wharf_store::meta::iam::epochs;
 use wharf_store::meta::{Tx, archive, settings};
 use wharf_types::{AccountId, RegistryRef, Timestamp};
 use zeroize::Zeroizing;
@@ -107,6 +108,7 @@ impl Registry {
     }
 
     async fn access_key(&self, id: &str) -> Result<Option<Arc<AccessKeyRecord>>, RegistryError> {
+        self.confirm().await?;
         let id = id.to_owned();
         if let Some(record) = self.inner.access_keys.records.get(&id) {
             return Ok(Some(record));
@@ -249,6 +251,8 @@ impl Registry {
             .inner
             .meta
             .write(move |tx| {
+                // Held, so that of nodes that start at once one makes the key.
+                epochs::hold(tx, epochs::IDENTITIES)?;
                 let known = settings::find(tx, &place, FIRST_KEY)?.is_some();
                 if known || !accounts::list_access_keys(tx, account)?.is_empty() {
                     return Ok(false);
@@ -280,12 +284,15 @@ impl Registry {
     pub(crate) async fn prepare_deployment(&self) -> Result<(), RegistryError> {
         let (account, now) = (self.inner.options.default_account, self.inner.clock.now());
         let fresh = uuid::Uuid::new_v4().to_string();
-        let marker = self.inner.objects.deployment_marker().await?;
-        let known = self.inner.meta.read(accounts::deployment).await?;
+        let (mut marker, mut known) = self.deployments().await?;
         if marker.is_none() || known.is_none() {
             // One of them is new. That is fine for an empty object store and a disaster to hide for any other.
             if !self.inner.objects.list(None, 1).await?.is_empty() {
-                return Err(strangers(marker.as_deref(), known.as_deref()));
+                // Unless another node has begun meanwhile, and filled both.
+                (marker, known) = self.deployments().await?;
+                if marker.is_none() || marker != known {
+                    return Err(strangers(marker.as_deref(), known.as_deref()));
+                }
             }
         } else if marker != known {
             return Err(strangers(marker.as_deref(), known.as_deref()));
@@ -294,6 +301,8 @@ impl Registry {
             .inner
             .meta
             .write(move |tx| {
+                // Held, so that nodes that start at once agree.
+                epochs::hold(tx, epochs::IDENTITIES)?;
                 let id = match accounts::deployment(tx)? {
                     Some(id) => id,
                     None => {
@@ -311,6 +320,12 @@ impl Registry {
             self.inner.objects.write_deployment_marker(&deployment).await?;
         }
         self.prepare_archive(&deployment).await
+    }
+
+    /// The deployments that the object store and the metadata say they belong to.
+    async fn deployments(&self) -> Result<(Option<String>, Option<String>), RegistryError> {
+        let marker = self.inner.objects.deployment_marker().await?;
+        Ok((marker, self.inner.meta.read(accounts::deployment).await?))
     }
 
     /// Makes sure that the archive is there where it is needed, and is this deployment's.

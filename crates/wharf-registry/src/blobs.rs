@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use wharf_store::meta::blobs::{self, LinkedBlob, Unlinked};
+use wharf_store::meta::current;
 use wharf_store::meta::objects::{ObjectState, Place};
 use wharf_store::object::ObjectId;
 use wharf_store::seal::{ContentKeys, open_small};
@@ -61,6 +62,7 @@ pub enum LayerState {
 }
 
 /// A blob as the cache keeps it: where its content is and how it opens.
+#[derive(Clone)]
 pub(crate) struct BlobEntry {
     digest: Digest,
     size: u64,
@@ -97,6 +99,13 @@ impl Registry {
         at: &Authorized<RepositoryRef>,
         digest: &Digest,
     ) -> Result<BlobInfo, RegistryError> {
+        if self.has_peers()
+            && let Some((repository, entry)) = self.remembered_blob(at.target(), digest).await?
+            && !self.needs_refresh(&entry)
+        {
+            self.inner.keys.check_domain(&repository.domain)?;
+            return Ok(entry.info());
+        }
         let repository = self.repository(at).await?;
         self.stat(&repository, digest).await
     }
@@ -155,9 +164,20 @@ impl Registry {
         at: &Authorized<RepositoryRef>,
         digest: &Digest,
     ) -> Result<BlobReader, RegistryError> {
-        let repository = self.repository(at).await?;
-        let mut entry = self.blob_entry(&repository, digest).await?;
+        let remembered = match self.has_peers() {
+            true => self.remembered_blob(at.target(), digest).await?,
+            false => None,
+        };
+        let (repository, mut entry) = match remembered {
+            Some(remembered) => remembered,
+            None => {
+                let repository = self.repository(at).await?;
+                let entry = self.blob_entry(&repository, digest).await?;
+                (repository, entry)
+            }
+        };
         loop {
+            self.inner.keys.check_domain(&repository.domain)?;
             if entry.archived {
                 return Err(RegistryError::BlobUnknown(*digest));
             }
@@ -253,12 +273,14 @@ impl Registry {
         digest: &Digest,
     ) -> Result<Arc<BlobEntry>, RegistryError> {
         self.inner.keys.check_domain(&repository.domain)?;
-        if let Some(entry) = self.inner.blobs.get(repository.id, *digest) {
+        if !self.has_peers()
+            && let Some(entry) = self.inner.blobs.get(repository.id, *digest)
+        {
             return Ok(entry);
         }
         let ticket = self.inner.blobs.ticket();
-        let text = digest.to_string();
-        let found = self.inner.meta.read_now(|tx| blobs::find_linked(tx, repository.id, &text));
+        let (id, text) = (repository.id, digest.to_string());
+        let found = self.inner.meta.read_quick(move |tx| blobs::find_linked(tx, id, &text)).await;
         let row = found.map_err(RegistryError::from)?.ok_or(RegistryError::BlobUnknown(*digest))?;
         match row.state {
             ObjectState::Live => {}
@@ -272,6 +294,37 @@ impl Registry {
         let entry = Arc::new(self.opened(repository, *digest, row).await?);
         self.inner.blobs.fill(ticket, repository.id, *digest, &entry);
         Ok(entry)
+    }
+
+    /// A blob from memory, where other nodes change blobs too: one look makes sure that the repository is still the one
+    /// that is remembered, that it has the blob, and that the blob is where it was.
+    async fn remembered_blob(
+        &self,
+        name: &RepositoryRef,
+        digest: &Digest,
+    ) -> Result<Option<(Arc<Repository>, Arc<BlobEntry>)>, RegistryError> {
+        let Some(repository) = self.last_known_repository(name) else { return Ok(None) };
+        let ticket = self.inner.blobs.ticket();
+        let Some(known) = self.inner.blobs.get(repository.id, *digest) else { return Ok(None) };
+        let (of, text) = (name.clone(), digest.to_string());
+        let current = self.inner.meta.read_quick(move |tx| current::blob(tx, &of, &text)).await;
+        let current = current.map_err(RegistryError::from)?;
+        let current = current.filter(|current| current.repository_id == repository.id);
+        let Some(link) = current.and_then(|current| current.link) else { return Ok(None) };
+        if !link.is_live || link.object != known.object {
+            return Ok(None);
+        }
+        if (known.archived, known.unreferenced_since) == (link.archived, link.unreferenced_since) {
+            return Ok(Some((repository, known)));
+        }
+        let entry = Arc::new(BlobEntry {
+            archived: link.archived,
+            unreferenced_since: link.unreferenced_since,
+            read_at: self.inner.clock.now(),
+            ..BlobEntry::clone(&known)
+        });
+        self.inner.blobs.fill(ticket, repository.id, *digest, &entry);
+        Ok(Some((repository, entry)))
     }
 
     async fn opened(

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use wharf_store::meta::objects::{self, Doomed};
-use wharf_store::meta::{MetaError, Tx, accounts, blobs, tombstones, uploads};
+use wharf_store::meta::{MetaError, Tx, accounts, blobs, jobs, tombstones, uploads};
 use wharf_store::object::{ObjectId, ObjectStore};
 use wharf_types::Timestamp;
 
@@ -20,6 +20,8 @@ const PAGE: usize = 500;
 const SAFE_AGE: Duration = Duration::from_secs(3600);
 /// How often the background collector looks through the whole object store.
 const RECONCILE_EVERY: Duration = Duration::from_secs(24 * 3600);
+/// What the turn to collect is called among the leases.
+const COLLECTION: &str = "collection";
 /// Unknown keys that are remembered from one look to the next.
 const REMEMBERED: usize = 100_000;
 
@@ -81,6 +83,9 @@ impl Registry {
                     () = registry.inner.stop.cancelled() => return,
                     () = tokio::time::sleep(every) => {}
                 }
+                if !registry.may_collect(every).await {
+                    continue;
+                }
                 let mut unknown = registry.inner.collector.unknown.lock().await;
                 let mut report = CollectReport::default();
                 let mut outcome = registry.collect_rows(&(), &mut report).await;
@@ -95,6 +100,19 @@ impl Registry {
                 }
             }
         });
+    }
+
+    /// Whether it is this node's turn to collect. Nodes may collect at the same time and do no harm; this keeps all of
+    /// them from looking for the same things every time.
+    async fn may_collect(&self, every: Duration) -> bool {
+        if !self.has_peers() {
+            return true;
+        }
+        // Not given back: whoever comes next may go when as much time has passed as between two rounds.
+        let lease = i64::try_from(every.as_micros() / 2).unwrap_or(i64::MAX);
+        let turn = self.change(move |tx| jobs::take_turn(tx, COLLECTION, "all", lease)).await;
+        turn.inspect_err(|error| tracing::warn!(%error, "collection waits for the metadata"))
+            .is_ok_and(|turn| turn.is_some())
     }
 
     async fn collect_rows(

@@ -5,7 +5,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
 use serde::{Deserialize, Serialize};
-use wharf_store::meta::{archive, blobs};
+use wharf_store::meta::{Tx, archive, blobs};
 use wharf_types::{Digest, RepositoryRef};
 
 use crate::accounts::AccessKeyRecord;
@@ -41,11 +41,13 @@ impl Registry {
         let repository = self.repository(at).await?;
         self.inner.keys.check_domain(&repository.domain)?;
         let text = digest.to_string();
-        let (linked, referenced, archived) = self.inner.meta.read_now(|tx| {
-            let linked = blobs::link_exists(tx, repository.id, &text)?;
-            let referenced = blobs::is_referenced(tx, repository.id, &text)?;
-            Ok::<_, RegistryError>((linked, referenced, archive::is_archived_only(tx, repository.id, &text)?))
-        })?;
+        let (id, wanted) = (repository.id, text.clone());
+        let read = move |tx: &mut Tx<'_>| {
+            let linked = blobs::link_exists(tx, id, &wanted)?;
+            let referenced = blobs::is_referenced(tx, id, &wanted)?;
+            Ok::<_, RegistryError>((linked, referenced, archive::is_archived_only(tx, id, &wanted)?))
+        };
+        let (linked, referenced, archived) = self.inner.meta.read_quick(read).await?;
         if !linked {
             return Err(RegistryError::LayerNotFound(repository.name.clone(), *digest));
         }
@@ -83,7 +85,8 @@ impl Registry {
         token: &str,
     ) -> Result<(Caller, RepositoryRef, Digest), RegistryError> {
         let gone = || RegistryError::NotFound("the download URL is not valid or has expired".into());
-        let plain = self.inner.sealers.download.open(token).map_err(|_| gone())?;
+        let plain =
+            self.open_anywhere(|| self.inner.sealers.download.open(token)).await.map_err(|_| gone())?;
         let sealed: Sealed = serde_json::from_slice(&plain).map_err(|_| gone())?;
         if sealed.expires_at <= self.inner.clock.now().as_micros() {
             return Err(gone());

@@ -9,6 +9,7 @@ use wharf_store::meta::{MetaError, Tx, events, in_use};
 
 use crate::archive::{ARCHIVE, RESTORE};
 use crate::lifecycle::{DROP_PREVIEW, PREVIEW, RUN};
+use crate::uploads::TURN;
 use crate::{Registry, RegistryError};
 
 /// How long a lease lasts; a holder extends it as he goes.
@@ -139,7 +140,8 @@ impl Registry {
             let old = now.minus(EVENTS).as_micros();
             let drop = move |tx: &mut Tx<'_>| {
                 let reports = in_use::drop_expired(tx, now.as_micros(), BATCH)?;
-                Ok(reports.max(events::drop_old(tx, old, BATCH)?))
+                let turns = jobs::forget_turns(tx, TURN, old, BATCH)?;
+                Ok(reports.max(events::drop_old(tx, old, BATCH)?).max(turns))
             };
             let dropped =
                 self.inner.meta.write(drop).await.map_err(|error: MetaError| RegistryError::from(error))?;

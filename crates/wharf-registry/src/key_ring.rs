@@ -2,7 +2,8 @@
 //!
 //! A data key is wrapped for a key domain: under the registry's key (`AES256`), a KMS key (`KMS`), or, with two data
 //! keys, each under one of them (`KMS_DSSE`). Wrapping keys lie in the metadata, wrapped by the root key, and stay in
-//! memory once they were needed. One process owns the metadata, so what memory says about KMS keys is the truth.
+//! memory once they were needed. What memory says about KMS keys is the truth: changes move it before they are answered,
+//! and those on other nodes by an epoch (`freshness.rs`).
 
 mod rotate;
 mod sealing;
@@ -12,6 +13,7 @@ use std::fmt::Display;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use wharf_iam::token::TokenSealer;
+use wharf_store::meta::iam::epochs;
 use wharf_store::meta::keys::WRAPPED;
 use wharf_store::meta::{Meta, MetaError, keys, kms};
 use wharf_store::seal::key_ring::wrapped_version;
@@ -202,6 +204,33 @@ impl KeyRing {
         Err(RegistryError::Kms { code, message })
     }
 
+    /// Whether memory has heard of the domain's key, in whatever state.
+    pub(crate) fn knows(&self, domain: &KeyDomain) -> bool {
+        let states = self.ring.states.read().unwrap_or_else(PoisonError::into_inner);
+        domain.encryption.kms_key().is_none_or(|arn| states.contains_key(arn))
+    }
+
+    /// Reads the states of keys again, after a change on another node.
+    ///
+    /// # Errors
+    /// When the metadata fails; then memory stays as it is.
+    pub(crate) async fn follow_states(&self, meta: &Meta) -> Result<(), RegistryError> {
+        let _states = self.lock_states().await;
+        let rows = meta.read(kms::states).await?;
+        let mut states = HashMap::with_capacity(rows.len());
+        for row in &rows {
+            states.insert(key_arn(&row.registry, &row.id), KeyState::parse(&row.state)?);
+        }
+        let before = {
+            let mut known = self.ring.states.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *known, states.clone())
+        };
+        for gone in before.keys().filter(|arn| !states.contains_key(*arn)) {
+            self.forget(&scope_of_arn(gone)?);
+        }
+        Ok(())
+    }
+
     /// Keeps others from changing states until the guard goes.
     pub(crate) async fn lock_states(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.ring.state_changes.lock().await
@@ -323,6 +352,8 @@ impl KeyRing {
             let (wanted, material) = (scope.to_owned(), self.new_material(scope, 1)?);
             rows = meta
                 .write(move |tx| {
+                    // Held, so that of two nodes that want the same new key one makes it.
+                    epochs::hold(tx, epochs::KEY_RING)?;
                     if keys::versions(tx, &wanted)?.is_empty() {
                         keys::insert(tx, &wanted, 1, &material)?;
                     }

@@ -6,6 +6,7 @@
 mod alias;
 mod name;
 
+use wharf_store::meta::iam::epochs;
 use wharf_store::meta::kms::{self, KmsKeyRow};
 use wharf_store::meta::{Tx, keys};
 use wharf_types::{RegistryRef, Timestamp};
@@ -92,7 +93,11 @@ impl Registry {
             let _states = keys.lock_states().await;
             let material = keys.new_material(&kms_scope(&row.registry, &row.id), 1)?;
             let inserted = row.clone();
-            meta.write(move |tx| insert(tx, &inserted, &material)).await?;
+            let work = move |tx: &mut Tx<'_>| {
+                epochs::move_on(tx, epochs::KMS_KEYS)?;
+                insert(tx, &inserted, &material)
+            };
+            meta.write(work).await?;
             keys.set_state(&key_arn(&row.registry, &row.id), Some(KeyState::Enabled));
             key(row)
         })
@@ -256,6 +261,10 @@ impl Registry {
                 key_arn(&row.registry, &row.id)
             }
         };
+        if self.inner.keys.check_key(&arn).is_err() {
+            // Another node may have made it, or switched it on, a moment ago.
+            self.confirm_anew().await?;
+        }
         self.inner.keys.check_key(&arn)?;
         Ok(arn)
     }
@@ -267,6 +276,11 @@ impl Registry {
             let _states = keys.lock_states().await;
             let gone = meta
                 .write(move |tx| {
+                    if kms::due_keys(tx, now, 1)?.is_empty() {
+                        return Ok(Vec::new());
+                    }
+                    epochs::move_on(tx, epochs::KMS_KEYS)?;
+                    // Looked at again: on another node, one of them may have been kept a moment ago.
                     let due = kms::due_keys(tx, now, 100)?;
                     for row in &due {
                         kms::delete_key(tx, &row.registry, &row.id)?;
@@ -301,6 +315,7 @@ impl Registry {
             let new = row.clone();
             let id = meta
                 .write(move |tx| {
+                    epochs::move_on(tx, epochs::KMS_KEYS)?;
                     if let Some(id) = kms::find_alias(tx, &new.registry, ECR_ALIAS)? {
                         return Ok(id);
                     }
@@ -335,6 +350,7 @@ impl Registry {
             let _states = keys.lock_states().await;
             let row = meta
                 .write(move |tx| {
+                    epochs::move_on(tx, epochs::KMS_KEYS)?;
                     let mut row = name.find(tx, &registry, now)?;
                     if row.manager == "AWS" {
                         let arn = key_arn(&registry, &row.id);

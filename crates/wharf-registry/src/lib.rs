@@ -18,6 +18,8 @@ mod dialect;
 mod download;
 mod error;
 mod fetch;
+mod freshness;
+mod gathered;
 mod identities;
 mod images;
 mod jobs;
@@ -66,7 +68,7 @@ pub use lifecycle::{
 };
 pub use lists::{ListStamp, NamePage, Names, WrittenList};
 pub use model::*;
-pub use options::{JwksSource, Limits, Options, Quotas};
+pub use options::{JwksSource, Limits, Nodes, Options, Quotas};
 pub use registry::{Progress, Registry, RegistryStats};
 pub use scrub::ScrubReport;
 pub use service_events::ServiceRecords;

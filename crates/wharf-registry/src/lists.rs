@@ -188,6 +188,10 @@ impl Registry {
 
     /// Remembers a written list until its repository changes, or others are asked for more.
     pub fn keep_list(&self, stamp: ListStamp, target: &str, list: WrittenList) {
+        if self.has_peers() {
+            // Changes on other nodes are not counted here.
+            return;
+        }
         self.inner.images.lists.keep(stamp, target, list);
     }
 }

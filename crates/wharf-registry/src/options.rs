@@ -12,6 +12,8 @@ use crate::Dialect;
 /// How the registry behaves.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// Whether other processes work on the same stores.
+    pub nodes: Nodes,
     /// Owner of what has no other owner; created at the first start.
     pub default_account: AccountId,
     /// Region of host names and tokens that name none.
@@ -52,6 +54,15 @@ pub struct Options {
     /// Where the keys of OIDC issuers are, by the issuer without its scheme. Those of other issuers are where their
     /// discovery document says.
     pub jwks: BTreeMap<String, JwksSource>,
+}
+
+/// How many processes work on the same stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nodes {
+    /// This one only: what it remembers is the truth, as every change goes through it.
+    One,
+    /// Any number: what it remembers is confirmed before it decides anything.
+    Many,
 }
 
 /// Where a JSON Web Key Set is.
@@ -104,6 +115,7 @@ impl Options {
     pub fn new(default_account: AccountId, default_region: Region) -> Self {
         const HOUR: Duration = Duration::from_secs(3600);
         Self {
+            nodes: Nodes::One,
             default_account,
             default_region,
             dialect: Dialect::Spec,

@@ -2,13 +2,15 @@
 //! principals that are excluded leave no trace.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use wharf_store::meta::pull_time;
+use wharf_store::meta::iam::epochs;
+use wharf_store::meta::{Tx, pull_time};
 use wharf_types::{Digest, RegistryRef, Timestamp};
 
 use crate::cache::CoherentCache;
+use crate::gathered::Gathered;
 use crate::uninterrupted::uninterrupted;
 use crate::{Authorized, Caller, Page, PageRequest, Registry, RegistryError, Repository};
 
@@ -18,33 +20,34 @@ const EXCLUSIONS: usize = 100;
 const WRITE_EVERY: Duration = Duration::from_secs(2);
 /// A time is not moved again before it is this old; ECR's own are up to 24 h old.
 const COARSE: Duration = Duration::from_secs(60);
-/// Images per transaction, and images remembered at most.
-const BATCH: usize = 500;
-const REMEMBERED: usize = 100_000;
+/// Pulls that wait to be judged; more are forgotten.
+const UNJUDGED: usize = 10_000;
 
 type ImageKey = (i64, Digest);
 
 /// Times that were not written yet, and those that were written lately.
 pub(crate) struct PullTimes {
-    times: Mutex<Times>,
+    times: Gathered<ImageKey, Timestamp>,
+    /// Pulls in registries whose exclusions were not in memory, by image and principal.
+    unjudged: Mutex<HashMap<(ImageKey, String), (RegistryRef, Timestamp)>>,
     excluded: CoherentCache<RegistryRef, Arc<HashSet<String>>>,
-}
-
-#[derive(Default)]
-struct Times {
-    pending: HashMap<ImageKey, Timestamp>,
-    written: HashMap<ImageKey, Timestamp>,
 }
 
 impl Default for PullTimes {
     fn default() -> Self {
-        Self { times: Mutex::default(), excluded: CoherentCache::new(1000) }
+        let (times, unjudged) = (Gathered::default(), Mutex::default());
+        Self { times, unjudged, excluded: CoherentCache::new(1000) }
     }
 }
 
 impl PullTimes {
-    fn times(&self) -> std::sync::MutexGuard<'_, Times> {
-        self.times.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Forgets whose pulls do not count: after a change of that on another node.
+    pub(crate) fn forget_exclusions(&self) {
+        self.excluded.clear();
+    }
+
+    fn unjudged(&self) -> MutexGuard<'_, HashMap<(ImageKey, String), (RegistryRef, Timestamp)>> {
+        self.unjudged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -129,45 +132,28 @@ impl Registry {
     /// Notes that a caller pulled an image. Cheap; the time is written within seconds. A note may be lost when the
     /// process is killed or very many images are pulled at once: ECR's own times are up to 24 h old, too.
     pub(crate) fn record_pull(&self, caller: &Caller, repository: &Repository, digest: &Digest) {
-        let (now, image) = (self.inner.clock.now(), (repository.id, *digest));
-        {
-            let times = self.inner.pull_times.times();
-            if times.written.get(&image).is_some_and(|written| now < written.plus(COARSE)) {
-                return;
-            }
+        let (now, image, pulls) = (self.inner.clock.now(), (repository.id, *digest), &self.inner.pull_times);
+        if pulls.times.knows(&image, |last| now < last.plus(COARSE)) {
+            return;
         }
-        match self.is_excluded(
-            &repository.name.registry,
-            caller.identity.role_arn.as_ref().unwrap_or(&caller.identity.arn),
-        ) {
-            Ok(true) => return,
-            Ok(false) => {}
-            Err(error) => {
-                return tracing::warn!(%error, "cannot tell whether a pull counts, it is not recorded");
+        let principal = caller.identity.role_arn.as_ref().unwrap_or(&caller.identity.arn);
+        match pulls.excluded.get(&repository.name.registry) {
+            Some(excluded) if excluded.contains(principal.as_str()) => {}
+            Some(_) => pulls.times.note(image, now),
+            None => {
+                let mut unjudged = pulls.unjudged();
+                if unjudged.len() < UNJUDGED {
+                    let pull = (repository.name.registry.clone(), now);
+                    unjudged.insert((image, principal.to_string()), pull);
+                }
             }
-        }
-        let mut times = self.inner.pull_times.times();
-        if times.pending.len() < REMEMBERED || times.pending.contains_key(&image) {
-            times.pending.insert(image, now);
         }
     }
 
     /// Writes what is gathered every few seconds until the registry stops.
     pub(crate) fn start_pull_time_writer(&self) {
-        let registry = self.clone();
-        self.inner.tasks.spawn(async move {
-            let mut turns = tokio::time::interval(WRITE_EVERY);
-            turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            loop {
-                tokio::select! {
-                    () = registry.inner.stop.cancelled() => return,
-                    _ = turns.tick() => {}
-                }
-                if let Err(error) = registry.write_pull_times().await {
-                    tracing::warn!(%error, "pull times were not written, they are tried again");
-                }
-            }
-        });
+        let write = |registry: Registry| async move { registry.write_pull_times().await };
+        self.repeat(WRITE_EVERY, "writing pull times", write);
     }
 
     /// Writes what is gathered now.
@@ -175,61 +161,47 @@ impl Registry {
     /// # Errors
     /// When the metadata fails; what was not written is kept for the next time.
     pub(crate) async fn write_pull_times(&self) -> Result<(), RegistryError> {
-        loop {
-            let batch: Vec<(ImageKey, Timestamp)> = {
-                let times = self.inner.pull_times.times();
-                times.pending.iter().take(BATCH).map(|(image, time)| (*image, *time)).collect()
-            };
-            if batch.is_empty() {
-                return Ok(());
+        let pulls = &self.inner.pull_times;
+        let waiting: Vec<_> = pulls.unjudged().iter().map(|(pull, at)| (pull.clone(), at.clone())).collect();
+        for (pull, (registry, at)) in waiting {
+            if !self.excluded(&registry).await?.contains(&pull.1) {
+                pulls.times.note(pull.0, at);
             }
-            let written = batch.clone();
-            self.inner
-                .meta
-                .write(move |tx| {
-                    for ((repository, digest), time) in &batch {
-                        pull_time::set_pulled(tx, *repository, &digest.to_string(), *time)?;
-                    }
-                    Ok::<_, RegistryError>(())
-                })
-                .await?;
-            let mut times = self.inner.pull_times.times();
-            if times.written.len() >= REMEMBERED {
-                times.written.clear();
-            }
-            for (image, time) in written {
-                // Pulled again meanwhile: that time is written with the next batch.
-                if times.pending.get(&image) == Some(&time) {
-                    times.pending.remove(&image);
-                }
-                times.written.insert(image, time);
-            }
+            pulls.unjudged().remove(&pull);
         }
+        let write = |tx: &mut Tx<'_>, (repository, digest): &ImageKey, at: &Timestamp| {
+            pull_time::set_pulled(tx, *repository, &digest.to_string(), *at).map(drop)
+        };
+        self.write_gathered(&pulls.times, write).await
     }
 
-    fn is_excluded(&self, registry: &RegistryRef, arn: &str) -> Result<bool, RegistryError> {
+    /// Whose pulls do not count.
+    async fn excluded(&self, registry: &RegistryRef) -> Result<Arc<HashSet<String>>, RegistryError> {
         let cache = &self.inner.pull_times.excluded;
         if let Some(excluded) = cache.get(registry) {
-            return Ok(excluded.contains(arn));
+            return Ok(excluded);
         }
-        let ticket = cache.ticket();
-        let list = self.inner.meta.read_now(|tx| pull_time::list_exclusions(tx, registry, "", EXCLUSIONS))?;
+        let (ticket, wanted) = (cache.ticket(), registry.clone());
+        let read = move |tx: &mut Tx<'_>| pull_time::list_exclusions(tx, &wanted, "", EXCLUSIONS);
+        let list = self.inner.meta.read_quick(read).await.map_err(RegistryError::from)?;
         let excluded: Arc<HashSet<String>> = Arc::new(list.into_iter().collect());
         cache.fill(ticket, registry, Arc::clone(&excluded));
-        Ok(excluded.contains(arn))
+        Ok(excluded)
     }
 
     async fn change_exclusions(
         &self,
         of: &Authorized<RegistryRef>,
-        change: impl Fn(&mut wharf_store::meta::Tx<'_>, &RegistryRef) -> Result<(), RegistryError>
-        + Send
-        + 'static,
+        change: impl Fn(&mut Tx<'_>, &RegistryRef) -> Result<(), RegistryError> + Send + 'static,
     ) -> Result<(), RegistryError> {
         let (registry, of) = (self.clone(), of.target().clone());
         uninterrupted(async move {
             let wanted = of.clone();
-            let outcome = registry.inner.meta.write(move |tx| change(tx, &wanted)).await;
+            let work = move |tx: &mut Tx<'_>| {
+                epochs::move_on(tx, epochs::SETTINGS)?;
+                change(tx, &wanted)
+            };
+            let outcome = registry.inner.meta.write(work).await;
             registry.inner.pull_times.excluded.invalidate(&of);
             outcome
         })

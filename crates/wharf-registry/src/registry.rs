@@ -12,6 +12,7 @@ use crate::access::{Principals, ResourceRules};
 use crate::accounts::KeyCache;
 use crate::blobs::BlobCache;
 use crate::collect::Collector;
+use crate::freshness::Freshness;
 use crate::identities::KeyUses;
 use crate::images::ImageCaches;
 use crate::jobs::Jobs;
@@ -37,6 +38,7 @@ pub(crate) struct Inner {
     pub(crate) objects: Arc<dyn ObjectStore>,
     /// Where content goes that only archived images need.
     pub(crate) archive: Option<Arc<dyn ObjectStore>>,
+    pub(crate) freshness: Freshness,
     pub(crate) keys: KeyRing,
     pub(crate) sealers: Sealers,
     pub(crate) access_keys: KeyCache,
@@ -135,11 +137,12 @@ impl Registry {
             session: keys.sealer(&meta, "session-credentials").await?,
         };
         let inner = Inner {
+            freshness: Freshness::new(options.nodes, clock.clone()),
             access_keys: KeyCache::default(),
             principals: Principals::default(),
             resource_rules: ResourceRules::default(),
             repositories: RepositoryCache::default(),
-            repository_room: RepositoryRoom::default(),
+            repository_room: RepositoryRoom::new(options.nodes),
             images: ImageCaches::new(),
             blobs: BlobCache::default(),
             settings: SettingsCache::default(),
@@ -165,9 +168,10 @@ impl Registry {
         Ok(registry)
     }
 
-    /// Starts the background work: collection, expiry of uploads, jobs, batched pull times and uses of keys. Call once,
-    /// when serving.
+    /// Starts the background work: confirming what is remembered, collection, expiry of uploads, jobs, batched pull
+    /// times and uses of keys. Call once, when serving.
     pub fn start_background(&self, collect_every: std::time::Duration) {
+        self.start_confirming();
         self.start_collector(collect_every);
         self.start_pull_time_writer();
         self.start_key_use_writer();

@@ -14,8 +14,8 @@ use crate::cache::CoherentCache;
 use crate::tags::check_resource_tags;
 use crate::uninterrupted::uninterrupted;
 use crate::{
-    Authorized, Encryption, EncryptionType, KeyDomain, NamePage, NewRepository, Page, PageRequest, Registry,
-    RegistryError, Repository,
+    Authorized, Encryption, EncryptionType, KeyDomain, NamePage, NewRepository, Nodes, Page, PageRequest,
+    Registry, RegistryError, Repository,
 };
 
 /// How many repositories are remembered; each takes some 300 bytes.
@@ -31,11 +31,18 @@ impl Default for RepositoryCache {
 }
 
 /// How many repositories of each kind a registry may at least still create, so that not every creation counts those
-/// that are there. Looked at and lowered inside the writer's transaction, never raised but by a count.
-#[derive(Default)]
-pub(crate) struct RepositoryRoom(Mutex<HashMap<(RegistryRef, RepositoryKind), u64>>);
+/// that are there. Looked at and lowered inside the writer's transaction, never raised but by a count. Where other
+/// nodes create repositories too, each creation counts.
+pub(crate) struct RepositoryRoom {
+    alone: bool,
+    known: Mutex<HashMap<(RegistryRef, RepositoryKind), u64>>,
+}
 
 impl RepositoryRoom {
+    pub(crate) fn new(nodes: Nodes) -> Self {
+        Self { alone: nodes == Nodes::One, known: Mutex::default() }
+    }
+
     /// Whether one more may be created; `count` is asked where that is not known.
     fn take<E>(
         &self,
@@ -43,9 +50,9 @@ impl RepositoryRoom {
         quota: u64,
         count: impl FnOnce() -> Result<u64, E>,
     ) -> Result<bool, E> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let room = known.entry((of.registry.clone(), of.kind)).or_default();
-        if *room == 0 {
+        if *room == 0 || !self.alone {
             *room = quota.saturating_sub(count()?);
         }
         let taken = room.checked_sub(1);
@@ -55,7 +62,7 @@ impl RepositoryRoom {
 
     /// Counts anew the next time: what was counted may have been undone.
     fn forget(&self, of: &RepositoryRef) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.remove(&(of.registry.clone(), of.kind));
     }
 }
@@ -135,19 +142,36 @@ impl Registry {
         if let Some(known) = self.cached_repository(name) {
             return Ok(Some(known));
         }
+        self.read_repository(name).await
+    }
+
+    /// As the metadata has it now.
+    async fn read_repository(&self, name: &RepositoryRef) -> Result<Option<Arc<Repository>>, RegistryError> {
         let ticket = self.inner.repositories.0.ticket();
-        let found = self.inner.meta.read_now(|tx| {
-            let RegistryRef { account, region } = &name.registry;
-            repositories::find(tx, account.as_str(), region.as_str(), name.kind.as_str(), name.name.as_str())
-        })?;
+        let wanted = name.clone();
+        let read = move |tx: &mut Tx<'_>| {
+            let (RegistryRef { account, region }, kind) = (&wanted.registry, wanted.kind.as_str());
+            repositories::find(tx, account.as_str(), region.as_str(), kind, wanted.name.as_str())
+        };
+        let found = self.inner.meta.read_quick(read).await.map_err(RegistryError::from)?;
         let Some(row) = found else { return Ok(None) };
         let repository = Arc::new(from_row(row)?);
+        if !self.inner.keys.knows(&repository.domain) {
+            // Its key may be younger than what this node knows of keys.
+            self.confirm_anew().await?;
+        }
         self.inner.repositories.0.fill(ticket, name, repository.clone());
         Ok(Some(repository))
     }
 
-    /// The repository, if it is remembered.
+    /// The repository, if it is remembered and memory may be believed.
     pub(crate) fn cached_repository(&self, name: &RepositoryRef) -> Option<Arc<Repository>> {
+        if self.has_peers() { None } else { self.last_known_repository(name) }
+    }
+
+    /// The repository as it was when it was last read: its id, kind and key domain never change, but another node may
+    /// have deleted it since, and may have made another under its name.
+    pub(crate) fn last_known_repository(&self, name: &RepositoryRef) -> Option<Arc<Repository>> {
         self.inner.repositories.0.get(name)
     }
 
@@ -266,6 +290,7 @@ impl Registry {
                 .inner
                 .meta
                 .write(move |tx| {
+                    epochs::move_on(tx, epochs::RESOURCE_POLICIES)?;
                     if !force && repositories::has_images(tx, id)? {
                         return Err(RegistryError::RepositoryNotEmpty(name.clone()));
                     }
@@ -275,7 +300,6 @@ impl Registry {
                     }
                     // One that is made later under its name begins without a policy.
                     resource_policies::delete_of_repository(tx, id)?;
-                    epochs::move_on(tx, epochs::RESOURCE_POLICIES)?;
                     Ok(())
                 })
                 .await?;
@@ -385,7 +409,7 @@ mod tests {
     #[test]
     fn repositories_are_counted_only_where_the_quota_could_be_reached() {
         let registry = RegistryRef::new("123456789012".parse().unwrap(), "us-east-1".parse().unwrap());
-        let (of, room) = (registry.repository("team/app".parse().unwrap()), RepositoryRoom::default());
+        let (of, room) = (registry.repository("team/app".parse().unwrap()), RepositoryRoom::new(Nodes::One));
         let (mut there, mut counted) = (7, 0);
         let mut create = |room: &RepositoryRoom, there: &mut u64| {
             let taken = room.take(&of, 10, || {
@@ -409,5 +433,10 @@ mod tests {
         room.forget(&of);
         assert_eq!(create(&room, &mut there), (false, 6));
         assert!(room.take(&of, 10, || Err(())).is_err());
+        let shared = RepositoryRoom::new(Nodes::Many);
+        there = 8;
+        assert_eq!(create(&shared, &mut there), (true, 7));
+        there += 1;
+        assert_eq!(create(&shared, &mut there), (false, 8), "another node made the last one");
     }
 }

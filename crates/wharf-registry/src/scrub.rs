@@ -115,8 +115,8 @@ impl Registry {
                     Verdict::Missing => &mut report.missing,
                 };
                 // Collected since the page was read? Then nothing is wrong with it.
-                let state =
-                    self.inner.meta.read_now(|tx| objects::state(tx, id)).map_err(RegistryError::from)?;
+                let state = self.inner.meta.read_quick(move |tx| objects::state(tx, id)).await;
+                let state = state.map_err(RegistryError::from)?;
                 if state == Some(ObjectState::Live) {
                     list.push(name);
                     self.quarantine(id).await;

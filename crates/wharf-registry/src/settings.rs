@@ -32,6 +32,13 @@ impl Default for SettingsCache {
     }
 }
 
+impl SettingsCache {
+    /// After a change on another node.
+    pub(crate) fn clear(&self) {
+        self.blob_mounting.clear();
+    }
+}
+
 impl Registry {
     /// The value of a setting: what was put, or the default.
     ///
@@ -69,9 +76,11 @@ impl Registry {
         uninterrupted(async move {
             let (wanted, put) = (of.clone(), value.clone());
             let change = move |tx: &mut Tx<'_>| {
-                if name == REGISTRY_POLICY_SCOPE {
-                    epochs::move_on(tx, epochs::RESOURCE_POLICIES)?;
-                }
+                let epoch = match name {
+                    REGISTRY_POLICY_SCOPE => epochs::RESOURCE_POLICIES,
+                    _ => epochs::SETTINGS,
+                };
+                epochs::move_on(tx, epoch)?;
                 settings::put(tx, &wanted, name, &put)
             };
             let outcome = registry.inner.meta.write(change).await;

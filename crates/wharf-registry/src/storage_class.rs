@@ -111,7 +111,7 @@ impl Registry {
         repository: &Arc<Repository>,
         asked: &Asked,
     ) -> Result<Option<Digest>, RegistryError> {
-        let Some((digest, status)) = self.image_status(repository, asked)? else { return Ok(None) };
+        let Some((digest, status)) = self.image_status(repository, asked).await? else { return Ok(None) };
         if status == ImageStatus::Archived {
             let (registry, work, text) = (self.clone(), Arc::clone(repository), digest.to_string());
             uninterrupted(async move {
@@ -132,20 +132,22 @@ impl Registry {
     }
 
     /// The status of an image, whatever it is.
-    pub(crate) fn image_status(
+    pub(crate) async fn image_status(
         &self,
         repository: &Repository,
         asked: &Asked,
     ) -> Result<Option<(Digest, ImageStatus)>, RegistryError> {
-        self.inner.meta.read_now(|tx| {
-            let text = match asked {
+        let (id, asked) = (repository.id, asked.clone());
+        let read = move |tx: &mut Tx<'_>| {
+            let text = match &asked {
                 Asked::Digest(digest) | Asked::Both(digest, _) => Some(digest.to_string()),
-                Asked::Tag(tag) => tags::find(tx, repository.id, tag.as_str())?,
+                Asked::Tag(tag) => tags::find(tx, id, tag.as_str())?,
             };
             let Some(text) = text else { return Ok(None) };
-            let Some(row) = manifests::find(tx, repository.id, &text)? else { return Ok(None) };
+            let Some(row) = manifests::find(tx, id, &text)? else { return Ok(None) };
             Ok(Some((stored("digest", &text)?, status(&row)?)))
-        })
+        };
+        self.inner.meta.read_quick(read).await
     }
 
     /// Forgets what memory holds of images whose status changed, and of the blobs that they name.

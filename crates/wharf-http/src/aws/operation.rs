@@ -8,7 +8,7 @@ use std::pin::Pin;
 
 use serde_json::Value;
 use wharf_iam::decision::Need;
-use wharf_registry::Authorized;
+use wharf_registry::{Authorized, Registry, RegistryError};
 use wharf_types::{RegistryRef, RepositoryRef};
 
 use super::{AwsError, AwsRequest, Input, Vocabulary};
@@ -33,6 +33,17 @@ pub enum Answer {
 pub trait Target: Send + Sync + 'static {
     /// The need of an action on it.
     fn need(&self, action: &'static str) -> Need;
+
+    /// Looks up what the request names, where the need speaks of more than the name.
+    ///
+    /// # Errors
+    /// When the metadata fails. That there is none is no error here.
+    fn look_up(self, _registry: &Registry) -> impl Future<Output = Result<Self, RegistryError>> + Send
+    where
+        Self: Sized,
+    {
+        std::future::ready(Ok(self))
+    }
 }
 
 impl Target for RepositoryRef {
@@ -141,6 +152,7 @@ impl std::fmt::Debug for Operation {
 fn dispatch<'a, C: Call>(request: &'a AwsRequest<'a>, input: Input) -> Running<'a> {
     Box::pin(async move {
         let (call, target) = C::parse(input, request)?;
+        let target = target.look_up(request.registry()).await?;
         let needs = call.needs(&target);
         debug_assert!(needs.iter().all(|need| C::ACTIONS.contains(&need.action)), "{:?}", C::ACTIONS);
         let authorized = request.registry().authorize(request.caller(), target, &needs).await;

@@ -52,7 +52,7 @@ fn named<F: Family + ?Sized>(
     longest: usize,
 ) -> Result<PrincipalRef, AwsError> {
     let name = parameters::name(input, F::NAME, longest)?;
-    Ok(request.registry().find_principal(request.caller().identity.account, F::KIND, &name)?)
+    Ok(PrincipalRef::named(request.caller().identity.account, F::KIND, &name))
 }
 
 /// Users.

@@ -15,7 +15,7 @@ const NAME: usize = 128;
 fn existing_group(input: &mut Input, request: &AwsRequest<'_>) -> Result<PrincipalRef, AwsError> {
     let name = parameters::name(input, "GroupName", NAME)?;
     let account = request.caller().identity.account;
-    Ok(request.registry().find_principal(account, PrincipalKind::Group, &name)?)
+    Ok(PrincipalRef::named(account, PrincipalKind::Group, &name))
 }
 
 /// Adds `Groups`.

@@ -1,7 +1,7 @@
 //! What IAM's operations act on, and the condition keys that come with it (`iam-api` §6).
 
 use wharf_iam::decision::Need;
-use wharf_registry::{KeyOwner, KeyRef, PolicyRef, PrincipalRef};
+use wharf_registry::{KeyOwner, KeyRef, PolicyRef, PrincipalRef, Registry, RegistryError};
 use wharf_types::AccountId;
 
 use crate::aws::Target;
@@ -17,17 +17,29 @@ impl Target for PrincipalRef {
     fn need(&self, action: &'static str) -> Need {
         with_resource_tags(Need::new(action, self.arn(), self.account()), self.tags())
     }
+
+    async fn look_up(self, registry: &Registry) -> Result<Self, RegistryError> {
+        registry.look_up_principal(self).await
+    }
 }
 
 impl Target for PolicyRef {
     fn need(&self, action: &'static str) -> Need {
         with_resource_tags(Need::new(action, self.arn().to_owned(), self.owner()), self.tags())
     }
+
+    async fn look_up(self, registry: &Registry) -> Result<Self, RegistryError> {
+        registry.look_up_policy(self).await
+    }
 }
 
 impl Target for KeyOwner {
     fn need(&self, action: &'static str) -> Need {
         with_resource_tags(Need::new(action, self.arn(), self.account()), self.tags())
+    }
+
+    async fn look_up(self, registry: &Registry) -> Result<Self, RegistryError> {
+        registry.look_up_key_owner(self).await
     }
 }
 
@@ -38,6 +50,10 @@ impl Target for KeyRef {
             Some(owner) => owner.need(action),
             None => Need::new(action, "*", self.account()),
         }
+    }
+
+    async fn look_up(self, registry: &Registry) -> Result<Self, RegistryError> {
+        registry.look_up_access_key(self).await
     }
 }
 

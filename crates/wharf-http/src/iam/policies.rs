@@ -15,7 +15,7 @@ use crate::aws::{Answer, AwsError, AwsRequest, Call, Input, Target, Text, Xml};
 /// Takes `PolicyArn`.
 pub(super) fn policy_ref(input: &mut Input, request: &AwsRequest<'_>) -> Result<PolicyRef, AwsError> {
     let arn = parameters::arn(input, "PolicyArn")?;
-    Ok(request.registry().find_policy(request.caller().identity.account, &arn)?)
+    Ok(PolicyRef::named(request.caller().identity.account, &arn)?)
 }
 
 /// Takes `PolicyUsageFilter`.

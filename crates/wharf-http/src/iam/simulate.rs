@@ -32,7 +32,7 @@ impl Call for SimulatePrincipalPolicy {
         let policies = input.texts("PolicyInputList", ANY_COUNT, &DOCUMENT)?.unwrap_or_default();
         let ask = SimulationAsk { policies, exclusions, ..ask(&mut input)? };
         let page = parameters::page(&mut input)?;
-        Ok((Self { ask, page }, request.registry().find_principal_by_arn(&arn)?))
+        Ok((Self { ask, page }, PrincipalRef::with_arn(&arn)?))
     }
 
     async fn run(self, request: &AwsRequest<'_>, of: Authorized<PrincipalRef>) -> Result<Answer, AwsError> {
@@ -77,7 +77,7 @@ impl Call for GetContextKeysForPrincipalPolicy {
     fn parse(mut input: Input, request: &AwsRequest<'_>) -> Result<(Self, PrincipalRef), AwsError> {
         let arn = parameters::arn(&mut input, "PolicySourceArn")?;
         let policies = input.texts("PolicyInputList", ANY_COUNT, &DOCUMENT)?.unwrap_or_default();
-        Ok((Self(policies), request.registry().find_principal_by_arn(&arn)?))
+        Ok((Self(policies), PrincipalRef::with_arn(&arn)?))
     }
 
     async fn run(self, request: &AwsRequest<'_>, of: Authorized<PrincipalRef>) -> Result<Answer, AwsError> {

@@ -18,13 +18,13 @@ const EXISTING_NAME: usize = 128;
 pub(super) fn existing_user(input: &mut Input, request: &AwsRequest<'_>) -> Result<PrincipalRef, AwsError> {
     let name = parameters::name(input, "UserName", EXISTING_NAME)?;
     let account = request.caller().identity.account;
-    Ok(request.registry().find_principal(account, PrincipalKind::User, &name)?)
+    Ok(PrincipalRef::named(account, PrincipalKind::User, &name))
 }
 
 /// Takes the parameter that names a user, the caller if it is absent.
 pub(super) fn user_or_caller(input: &mut Input, request: &AwsRequest<'_>) -> Result<KeyOwner, AwsError> {
     let name = parameters::optional_name(input, "UserName", EXISTING_NAME)?;
-    Ok(request.registry().key_owner(&request.caller().identity, name.as_deref())?)
+    Ok(KeyOwner::of(&request.caller().identity, name.as_deref())?)
 }
 
 /// `CreateUser`

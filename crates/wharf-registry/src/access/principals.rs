@@ -83,6 +83,7 @@ impl Registry {
         access_key_id: &str,
         session: Session,
     ) -> Result<Option<Caller>, RegistryError> {
+        self.confirm().await?;
         if let Some(known) = self.inner.principals.session(presented) {
             return Ok(Some(known));
         }
@@ -164,6 +165,7 @@ impl Registry {
     }
 
     async fn standing(&self, id: &str) -> Result<Option<Arc<Standing>>, RegistryError> {
+        self.confirm().await?;
         let (cache, id) = (&self.inner.principals.standings, id.to_owned());
         if let Some(standing) = cache.get(&id) {
             return Ok(Some(standing));

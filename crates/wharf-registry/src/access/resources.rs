@@ -123,6 +123,9 @@ impl Registry {
 
     /// The rules of a need, if they are in memory.
     pub(super) fn rules_now(&self, caller: &Caller, need: &Need) -> Option<Rules> {
+        if !self.is_current() {
+            return None;
+        }
         let place = self.place(caller, need);
         let known = &self.inner.resource_rules;
         let repository = match place.repository {
@@ -138,13 +141,14 @@ impl Registry {
 
     /// The rules of a need.
     pub(crate) async fn rules(&self, caller: &Caller, need: &Need) -> Result<Rules, RegistryError> {
+        self.confirm().await?;
         let place = self.place(caller, need);
         let repository = match place.repository {
             Some(arn) => self.repository_rules(arn).await?,
             None => None,
         };
         let registry = match &place.registry {
-            Some(registry) => self.registry_rules(registry)?,
+            Some(registry) => self.registry_rules(registry).await?,
             None => None,
         };
         Ok(Rules::new(&place, need, repository, registry))
@@ -159,28 +163,33 @@ impl Registry {
         let Some(name) = arn.parse::<Arn>().ok().and_then(|arn| arn.as_repository()) else { return Ok(None) };
         let ticket = cache.ticket();
         let Some(repository) = self.find_repository(&name).await? else { return Ok(None) };
-        let read = |tx: &mut Tx<'_>| {
-            let tags = repositories::resource_tags(tx, repository.id)?;
-            Ok::<_, RegistryError>((resource_policies::of_repository(tx, repository.id)?, tags))
+        let id = repository.id;
+        let read = move |tx: &mut Tx<'_>| {
+            let tags = repositories::resource_tags(tx, id)?;
+            Ok::<_, RegistryError>((resource_policies::of_repository(tx, id)?, tags))
         };
-        let (row, tags) = self.inner.meta.read_now(read)?;
+        let (row, tags) = self.inner.meta.read_quick(read).await?;
         let policy = row.map(|row| compile(PolicyKind::Repository, &row.bound, arn));
         let rules = Arc::new(RepositoryRules { policy, tags });
         cache.fill(ticket, &key, Arc::clone(&rules));
         Ok(Some(rules))
     }
 
-    fn registry_rules(&self, registry: &RegistryRef) -> Result<Option<Arc<RegistryRules>>, RegistryError> {
+    async fn registry_rules(
+        &self,
+        registry: &RegistryRef,
+    ) -> Result<Option<Arc<RegistryRules>>, RegistryError> {
         let cache = &self.inner.resource_rules.registries;
         if let Some(rules) = cache.get(registry) {
             return Ok(rules);
         }
         let ticket = cache.ticket();
-        let read = |tx: &mut Tx<'_>| {
-            let scope = settings::find(tx, registry, REGISTRY_POLICY_SCOPE)?;
-            Ok::<_, RegistryError>((resource_policies::of_registry(tx, registry)?, scope))
+        let wanted = registry.clone();
+        let read = move |tx: &mut Tx<'_>| {
+            let scope = settings::find(tx, &wanted, REGISTRY_POLICY_SCOPE)?;
+            Ok::<_, RegistryError>((resource_policies::of_registry(tx, &wanted)?, scope))
         };
-        let (row, scope) = self.inner.meta.read_now(read)?;
+        let (row, scope) = self.inner.meta.read_quick(read).await?;
         let v1_scope = scope.as_deref() == Some("V1");
         // A policy may say more than its scope counts now: the scope can be changed under it.
         let kind = PolicyKind::Registry { v1_scope: false };

@@ -94,7 +94,7 @@ impl Registry {
         password: &str,
         region: &Region,
     ) -> Result<Caller, PasswordError> {
-        let (hash, token) = self.open_token(password)?;
+        let (hash, token) = self.open_anywhere(|| self.open_token(password)).await?;
         self.judge(&token, region)?;
         if token.principal_id == ANONYMOUS {
             return Ok(Caller::anonymous(token.account));
@@ -125,10 +125,15 @@ impl Registry {
         password: &str,
         region: &Region,
     ) -> Option<Result<Caller, PasswordError>> {
+        if !self.is_current() {
+            return None;
+        }
         let opened = self.open_token(password);
         let judged = opened.and_then(|(hash, token)| self.judge(&token, region).map(|()| (hash, token)));
         let (hash, token) = match judged {
             Ok(opened) => opened,
+            // Another node may have sealed it with a newer key.
+            Err(PasswordError::Invalid) if self.has_peers() => return None,
             Err(refused) => return Some(Err(refused)),
         };
         if token.principal_id == ANONYMOUS {

@@ -165,9 +165,8 @@ impl Registry {
     async fn unreadable(&self, error: ReadError, entry: &BlobEntry) -> RegistryError {
         match error {
             ReadError::Corrupt { .. } | ReadError::Object(ObjectError::NotFound(_)) => {
-                let (id, state) =
-                    (entry.object, self.inner.meta.read_now(|tx| objects::state(tx, entry.object)));
-                match state {
+                let id = entry.object;
+                match self.inner.meta.read_quick(move |tx| objects::state(tx, id)).await {
                     // The link was dropped and the object collected since the entry was read.
                     Ok(Some(objects::ObjectState::Trashed | objects::ObjectState::Deleting) | None) => {
                         RegistryError::BlobUnknown(entry.digest)
@@ -176,7 +175,7 @@ impl Registry {
                         self.quarantine(id).await;
                         RegistryError::Damaged(entry.digest)
                     }
-                    Err(error) => error.into(),
+                    Err(error) => RegistryError::from(error),
                 }
             }
             other => self.read_error(other),

@@ -20,9 +20,9 @@ impl Registry {
         let registry = self.clone();
         uninterrupted(async move {
             let change = move |tx: &mut Tx<'_>| {
-                let done = work(tx)?;
+                // First: changes of identities wait for each other, so none rests on a look that is old.
                 epochs::move_on(tx, epochs::IDENTITIES)?;
-                Ok(done)
+                work(tx)
             };
             let outcome = registry.inner.meta.write(change).await;
             // A failed answer does not tell whether the change is there, so the next look reads it.

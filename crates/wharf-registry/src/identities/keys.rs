@@ -26,6 +26,28 @@ pub enum KeyOwner {
 }
 
 impl KeyOwner {
+    /// Whose keys are meant: the named user's, else the caller's own. To be
+    /// [looked up](Registry::look_up_key_owner).
+    ///
+    /// # Errors
+    /// `ValidationError` when nobody is named and the caller is no user.
+    pub fn of(caller: &Identity, user: Option<&str>) -> Result<Self, RegistryError> {
+        if let Some(name) = user {
+            return Ok(Self::User(PrincipalRef::named(caller.account, PrincipalKind::User, name)));
+        }
+        match caller.kind {
+            IdentityKind::Root => Ok(Self::Root(caller.account)),
+            IdentityKind::User => {
+                let name = caller.user_name.as_deref().unwrap_or_default();
+                Ok(Self::User(PrincipalRef::user_with_id(caller.account, &caller.principal_id, name)))
+            }
+            _ => {
+                let text = "Must specify userName when calling with non-User credentials";
+                Err(IamError::Validation(text.into()).into())
+            }
+        }
+    }
+
     /// The account.
     pub fn account(&self) -> AccountId {
         match self {
@@ -87,6 +109,11 @@ pub struct KeyRef {
 }
 
 impl KeyRef {
+    /// A key that a caller of `account` names, to be [looked up](Registry::look_up_access_key).
+    pub fn named(account: AccountId, id: String) -> Self {
+        Self { account, id, owner: None }
+    }
+
     /// The caller's account.
     pub fn account(&self) -> AccountId {
         self.account
@@ -108,44 +135,33 @@ pub struct KeyLastUsed {
 }
 
 impl Registry {
-    /// Whose keys are meant: the named user's, else the caller's own.
+    /// Looks up whose keys are meant.
     ///
     /// # Errors
-    /// `ValidationError` when nobody is named and the caller is no user.
-    pub fn key_owner(&self, caller: &Identity, user: Option<&str>) -> Result<KeyOwner, RegistryError> {
-        if let Some(name) = user {
-            return Ok(KeyOwner::User(self.find_principal(caller.account, PrincipalKind::User, name)?));
-        }
-        match caller.kind {
-            IdentityKind::Root => Ok(KeyOwner::Root(caller.account)),
-            IdentityKind::User => match self.find_principal_by_id(&caller.principal_id)? {
-                Some(user) => Ok(KeyOwner::User(user)),
-                None => {
-                    let name = caller.user_name.as_deref().unwrap_or_default();
-                    Err(IamError::no_principal(PrincipalKind::User, name).into())
-                }
-            },
-            _ => {
-                let text = "Must specify userName when calling with non-User credentials";
-                Err(IamError::Validation(text.into()).into())
-            }
+    /// `NoSuchEntity` for a caller who has gone; when the metadata fails.
+    pub async fn look_up_key_owner(&self, owner: KeyOwner) -> Result<KeyOwner, RegistryError> {
+        match owner {
+            KeyOwner::User(user) => Ok(KeyOwner::User(self.look_up_principal(user).await?)),
+            root @ KeyOwner::Root(_) => Ok(root),
         }
     }
 
-    /// Looks up a key of the caller's account, on the calling thread.
+    /// Looks up a key of the caller's account.
     ///
     /// # Errors
     /// When the metadata fails. That there is none is no error here.
-    pub fn find_access_key(&self, account: AccountId, id: &str) -> Result<KeyRef, RegistryError> {
-        let row = self.inner.meta.read_now(|tx| keys::find(tx, id))?;
+    pub async fn look_up_access_key(&self, key: KeyRef) -> Result<KeyRef, RegistryError> {
+        let (account, wanted) = (key.account, key.id.clone());
+        let row = self.inner.meta.read_quick(move |tx| keys::find(tx, &wanted)).await;
+        let row = row.map_err(RegistryError::from)?;
         let owner = match row.filter(|row| row.account == account) {
             None => None,
             Some(KeyInfoRow { principal_id: None, .. }) => Some(KeyOwner::Root(account)),
             Some(KeyInfoRow { principal_id: Some(user), .. }) => {
-                self.find_principal_by_id(&user)?.map(KeyOwner::User)
+                self.find_principal_by_id(&user).await?.map(KeyOwner::User)
             }
         };
-        Ok(KeyRef { account, id: id.to_owned(), owner })
+        Ok(KeyRef { owner, ..key })
     }
 
     /// A user, or the root user, which has no row: it is as old as its account.

@@ -26,6 +26,8 @@ pub struct PolicyRef {
     arn: String,
     owner: AccountId,
     is_aws: bool,
+    /// To be looked up.
+    sought: bool,
     tags: Vec<(String, String)>,
 }
 
@@ -33,7 +35,19 @@ impl PolicyRef {
     /// One that is to be made. `path` is from `/` to `/`.
     pub fn to_create(account: AccountId, path: &str, name: &str) -> Self {
         let arn = format!("arn:aws:iam::{account}:policy{path}{name}");
-        Self { arn, owner: account, is_aws: false, tags: Vec::new() }
+        Self { arn, owner: account, is_aws: false, sought: false, tags: Vec::new() }
+    }
+
+    /// One that a caller's request names by ARN, to be [looked up](Registry::look_up_policy).
+    ///
+    /// # Errors
+    /// `InvalidInput` for what is no ARN of a policy.
+    pub fn named(caller: AccountId, arn: &str) -> Result<Self, RegistryError> {
+        let parsed = check_policy_arn(arn)?;
+        let is_aws = parsed.account == "aws";
+        let owner = parsed.account.parse();
+        let owner = if is_aws { caller } else { owner.map_err(|_| invalid_arn(arn))? };
+        Ok(Self { arn: arn.to_owned(), owner, is_aws, sought: !is_aws, tags: Vec::new() })
     }
 
     /// Its ARN.
@@ -204,23 +218,20 @@ pub struct PolicyFilter {
 }
 
 impl Registry {
-    /// Looks up which managed policy an ARN names, on the calling thread.
+    /// Looks up the managed policy that a request [names](PolicyRef::named).
     ///
     /// # Errors
-    /// `InvalidInput` for what is no ARN of a policy. That there is none is no error here.
-    pub fn find_policy(&self, caller: AccountId, arn: &str) -> Result<PolicyRef, RegistryError> {
-        let parsed = check_policy_arn(arn)?;
-        let is_aws = parsed.account == "aws";
-        let owner = parsed.account.parse();
-        let owner = if is_aws { caller } else { owner.map_err(|_| invalid_arn(arn))? };
-        let tags = match is_aws {
-            true => Vec::new(),
-            false => self.inner.meta.read_now(|tx| match managed::find(tx, arn)? {
-                Some(row) => read_tags(&row),
-                None => Ok(Vec::new()),
-            })?,
+    /// When the metadata fails. That there is none is no error here.
+    pub async fn look_up_policy(&self, named: PolicyRef) -> Result<PolicyRef, RegistryError> {
+        if !named.sought {
+            return Ok(named);
+        }
+        let arn = named.arn.clone();
+        let read = move |tx: &mut Tx<'_>| match managed::find(tx, &arn)? {
+            Some(row) => read_tags(&row),
+            None => Ok(Vec::new()),
         };
-        Ok(PolicyRef { arn: arn.to_owned(), owner, is_aws, tags })
+        Ok(PolicyRef { tags: self.inner.meta.read_quick(read).await?, sought: false, ..named })
     }
 
     /// Makes a managed policy with its first version.

@@ -19,15 +19,51 @@ pub struct PrincipalRef {
     kind: PrincipalKind,
     name: String,
     path: String,
+    sought: Sought,
     found: Option<PrincipalRow>,
     tags: Vec<(String, String)>,
+}
+
+/// How a user, group or role is to be looked up.
+#[derive(Clone, Debug)]
+enum Sought {
+    /// Not at all: it was, or is to be made.
+    No,
+    ByName,
+    /// As by name; one whose path is another is not meant.
+    ByArn,
+    ById(String),
 }
 
 impl PrincipalRef {
     /// One that is to be made. `path` is from `/` to `/`.
     pub fn to_create(account: AccountId, kind: PrincipalKind, path: &str, name: &str) -> Self {
         let (name, path) = (name.to_owned(), path.to_owned());
-        Self { account, kind, name, path, found: None, tags: Vec::new() }
+        Self { account, kind, name, path, sought: Sought::No, found: None, tags: Vec::new() }
+    }
+
+    /// One that a request names, to be [looked up](Registry::look_up_principal).
+    pub fn named(account: AccountId, kind: PrincipalKind, name: &str) -> Self {
+        Self { sought: Sought::ByName, ..Self::to_create(account, kind, "/", name) }
+    }
+
+    /// As [`named`](Self::named), by the ARN of a user, group or role. One whose path is another is not there.
+    ///
+    /// # Errors
+    /// `InvalidInput` for anything but such an ARN.
+    pub fn with_arn(arn: &str) -> Result<Self, RegistryError> {
+        let (account, kind, name) = entity_named(arn)?;
+        let (path, name) = match name.rsplit_once('/') {
+            Some((path, name)) => (format!("/{path}/"), name),
+            None => ("/".to_owned(), &*name),
+        };
+        Ok(Self { sought: Sought::ByArn, ..Self::to_create(account, kind, &path, name) })
+    }
+
+    /// As [`named`](Self::named), for the user with a unique id.
+    pub(super) fn user_with_id(account: AccountId, id: &str, name: &str) -> Self {
+        let sought = Sought::ById(id.to_owned());
+        Self { sought, ..Self::to_create(account, PrincipalKind::User, "/", name) }
     }
 
     fn of(row: PrincipalRow, tags: Vec<(String, String)>) -> Self {
@@ -36,9 +72,14 @@ impl PrincipalRef {
             kind: row.kind,
             name: row.name.clone(),
             path: row.path.clone(),
+            sought: Sought::No,
             found: Some(row),
             tags,
         }
+    }
+
+    fn is_by_name(&self) -> bool {
+        matches!(self.sought, Sought::ByName)
     }
 
     /// The account it belongs to.
@@ -140,48 +181,41 @@ impl Principal {
 }
 
 impl Registry {
-    /// Looks up whom a request names, on the calling thread: one or two reads by index.
+    /// Looks up whom a request [names](PrincipalRef::named): one or two reads by index.
     ///
     /// # Errors
-    /// When the metadata fails. That there is no such principal is no error here.
-    pub fn find_principal(
-        &self,
-        account: AccountId,
-        kind: PrincipalKind,
-        name: &str,
-    ) -> Result<PrincipalRef, RegistryError> {
-        let found = self.inner.meta.read_now(|tx| match principals::find(tx, account, kind, name)? {
-            Some(row) => with_tags(tx, row).map(Some),
-            None => Ok(None),
-        })?;
-        Ok(found.unwrap_or_else(|| PrincipalRef::to_create(account, kind, "/", name)))
+    /// `NoSuchEntity` for a caller who has gone; when the metadata fails. That nobody has the name is no error here.
+    pub async fn look_up_principal(&self, named: PrincipalRef) -> Result<PrincipalRef, RegistryError> {
+        match &named.sought {
+            Sought::No => Ok(named),
+            Sought::ByName | Sought::ByArn => {
+                let wanted = named.clone();
+                let found = self.inner.meta.read_quick(move |tx| {
+                    let found = principals::find(tx, wanted.account, wanted.kind, &wanted.name)?;
+                    found.map(|row| with_tags(tx, row)).transpose()
+                });
+                let found = found.await.map_err(|error: MetaError| RegistryError::from(error))?;
+                let meant = |found: &PrincipalRef| named.is_by_name() || found.path == named.path;
+                Ok(found.filter(meant).unwrap_or(PrincipalRef { sought: Sought::No, ..named }))
+            }
+            Sought::ById(id) => match self.find_principal_by_id(id).await? {
+                Some(found) => Ok(found),
+                None => Err(IamError::no_principal(named.kind, &named.name).into()),
+            },
+        }
     }
 
-    /// As [`find_principal`](Self::find_principal), by the ARN of a user, group or role. One whose path is another is
-    /// not there.
-    ///
-    /// # Errors
-    /// `InvalidInput` for anything but such an ARN.
-    pub fn find_principal_by_arn(&self, arn: &str) -> Result<PrincipalRef, RegistryError> {
-        let (account, kind, name) = entity_named(arn)?;
-        let (path, name) = match name.rsplit_once('/') {
-            Some((path, name)) => (format!("/{path}/"), name),
-            None => ("/".to_owned(), &*name),
-        };
-        let found = self.find_principal(account, kind, name)?;
-        let gone = || PrincipalRef::to_create(account, kind, &path, name);
-        Ok(if found.arn() == arn { found } else { gone() })
-    }
-
-    /// As [`find_principal`](Self::find_principal), by unique id; `None` when nobody has it any more.
+    /// The principal with a unique id; `None` when nobody has it any more.
     ///
     /// # Errors
     /// When the metadata fails.
-    pub fn find_principal_by_id(&self, id: &str) -> Result<Option<PrincipalRef>, RegistryError> {
-        Ok(self.inner.meta.read_now(|tx| match principals::find_by_id(tx, id)? {
-            Some(row) => with_tags(tx, row).map(Some),
-            None => Ok(None),
-        })?)
+    pub async fn find_principal_by_id(&self, id: &str) -> Result<Option<PrincipalRef>, RegistryError> {
+        let id = id.to_owned();
+        let found = self.inner.meta.read_quick(move |tx| {
+            let found = principals::find_by_id(tx, &id)?;
+            found.map(|row| with_tags(tx, row)).transpose()
+        });
+        found.await.map_err(|error: MetaError| RegistryError::from(error))
     }
 }
 

@@ -18,8 +18,9 @@ fn all() -> PageRequest {
 }
 
 /// Whom a name stands for now, authorized.
-fn named(fixture: &Fixture, kind: PrincipalKind, name: &str) -> Authorized<PrincipalRef> {
-    fixture.authorized(ACCOUNT, fixture.registry.find_principal(account(), kind, name).unwrap())
+async fn named(fixture: &Fixture, kind: PrincipalKind, name: &str) -> Authorized<PrincipalRef> {
+    let named = PrincipalRef::named(account(), kind, name);
+    fixture.authorized(ACCOUNT, fixture.registry.look_up_principal(named).await.unwrap())
 }
 
 /// Makes a user, group or role.
@@ -27,11 +28,12 @@ async fn create(fixture: &Fixture, kind: PrincipalKind, name: &str) -> Authorize
     let of = PrincipalRef::to_create(account(), kind, "/", name);
     let row = fixture.registry.new_principal(&of).unwrap();
     fixture.registry.create_principal(row, Vec::new()).await.unwrap();
-    named(fixture, kind, name)
+    named(fixture, kind, name).await
 }
 
-fn policy_ref(fixture: &Fixture, arn: &str) -> Authorized<PolicyRef> {
-    fixture.authorized(ACCOUNT, fixture.registry.find_policy(account(), arn).unwrap())
+async fn policy_ref(fixture: &Fixture, arn: &str) -> Authorized<PolicyRef> {
+    let named = PolicyRef::named(account(), arn).unwrap();
+    fixture.authorized(ACCOUNT, fixture.registry.look_up_policy(named).await.unwrap())
 }
 
 async fn create_policy(fixture: &Fixture, name: &str) -> Authorized<PolicyRef> {
@@ -39,7 +41,7 @@ async fn create_policy(fixture: &Fixture, name: &str) -> Authorized<PolicyRef> {
     let (path, name, document) = ("/".to_owned(), name.to_owned(), ALLOW.to_owned());
     let new = NewPolicy { path, name, document, description: None, tags: Vec::new() };
     let made = fixture.registry.create_policy(&of, new).await.unwrap();
-    policy_ref(fixture, &made.arn)
+    policy_ref(fixture, &made.arn).await
 }
 
 #[track_caller]
@@ -98,11 +100,11 @@ async fn whoever_is_no_longer_who_was_authorized_is_left_alone() {
     let ann = create(&fixture, PrincipalKind::User, "ann").await;
     registry.rename_principal(&ann, None, Some("/elsewhere/".into())).await.unwrap();
     assert_eq!(code(registry.delete_user(&ann).await), "ConcurrentModification");
-    let moved = named(&fixture, PrincipalKind::User, "ann");
+    let moved = named(&fixture, PrincipalKind::User, "ann").await;
     registry.delete_user(&moved).await.unwrap();
     create(&fixture, PrincipalKind::User, "ann").await;
     assert_eq!(code(registry.delete_user(&moved).await), "ConcurrentModification", "made anew");
-    let absent = named(&fixture, PrincipalKind::User, "bob");
+    let absent = named(&fixture, PrincipalKind::User, "bob").await;
     create(&fixture, PrincipalKind::User, "bob").await;
     assert_eq!(code(registry.delete_user(&absent).await), "ConcurrentModification", "made meanwhile");
     assert_eq!(
@@ -129,7 +131,7 @@ async fn names_are_taken_whatever_their_case() {
     let bob = create(&fixture, PrincipalKind::User, "bob").await;
     assert_eq!(code(registry.rename_principal(&bob, Some("ANN".into()), None).await), "EntityAlreadyExists");
     registry.rename_principal(&bob, Some("BOB".into()), None).await.unwrap();
-    assert_eq!(named(&fixture, PrincipalKind::User, "bob").name(), "BOB");
+    assert_eq!(named(&fixture, PrincipalKind::User, "bob").await.name(), "BOB");
 }
 
 #[tokio::test]
@@ -153,7 +155,7 @@ async fn a_user_is_in_ten_groups_at_most_and_leaves_each_once() {
     let rest = registry.groups_of_user(&ann, PageRequest { limit: 7, token: first.next }).await.unwrap();
     assert_eq!((first.items.len(), rest.items.len(), rest.next), (7, 3, None));
     assert_eq!(code(registry.delete_user(&ann).await), "DeleteConflict");
-    let group = named(&fixture, PrincipalKind::Group, "g1");
+    let group = named(&fixture, PrincipalKind::Group, "g1").await;
     assert_eq!(code(registry.delete_group(&group).await), "DeleteConflict");
     registry.remove_user_from_group(&group, "ann".into()).await.unwrap();
     assert_eq!(code(registry.remove_user_from_group(&group, "ann".into()).await), "NoSuchEntity");
@@ -198,7 +200,7 @@ async fn versions_of_a_policy() {
 async fn aws_s_own_policies_are_everybody_s_and_nobody_s() {
     let fixture = Fixture::new().await;
     let registry = &fixture.registry;
-    let policy = policy_ref(&fixture, READ_ONLY);
+    let policy = policy_ref(&fixture, READ_ONLY).await;
     let ann = create(&fixture, PrincipalKind::User, "ann").await;
     registry.attach_policy(&ann, READ_ONLY.into()).await.unwrap();
     registry.put_boundary(&ann, READ_ONLY.into()).await.unwrap();
@@ -262,7 +264,7 @@ async fn uses_of_keys_are_written_in_batches_and_survive() {
     let identity = fixture.registry.authenticate_access_key(&id).await.unwrap().unwrap();
     assert_eq!(identity.caller.identity.arn, ann.arn());
     let last = async |fixture: &Fixture| {
-        let key = fixture.registry.find_access_key(account(), &id).unwrap();
+        let key = fixture.registry.look_up_access_key(KeyRef::named(account(), id.clone())).await.unwrap();
         fixture.registry.key_last_used(&fixture.authorized(ACCOUNT, key)).await.unwrap().last
     };
     assert_eq!(last(&fixture).await, None);
@@ -272,7 +274,8 @@ async fn uses_of_keys_are_written_in_batches_and_survive() {
     assert_eq!((noted.service.as_str(), noted.region.as_str()), ("ecr", "eu-west-1"));
     fixture.reopen().await;
     assert_eq!(last(&fixture).await, Some(noted));
-    let foreign = fixture.registry.find_access_key("210987654321".parse().unwrap(), &id).unwrap();
+    let foreign = KeyRef::named("210987654321".parse().unwrap(), id.clone());
+    let foreign = fixture.registry.look_up_access_key(foreign).await.unwrap();
     assert!(foreign.owner().is_none(), "another account's keys are nobody's");
 }
 

@@ -88,7 +88,7 @@ impl Registry {
             let done = registry.inner.meta.write(move |tx| delete_batch(tx, &work, &wanted, in_use)).await;
             registry.inner.images.lists.forget(repository.id);
             if let Ok((deleted, _)) = &done {
-                registry.forget_images(&repository, deleted);
+                registry.forget_images(&repository, deleted).await;
             }
             done
         })
@@ -127,7 +127,7 @@ impl Registry {
                 .await;
             registry.inner.images.lists.forget(repository.id);
             if let Ok(Fate::Removed(deleted)) = &fate {
-                registry.forget_images(&repository, deleted);
+                registry.forget_images(&repository, deleted).await;
             }
             fate
         })
@@ -158,7 +158,7 @@ impl Registry {
                 registry.inner.meta.write(move |tx| delete_noted(tx, &work, &reference, in_use, force)).await;
             registry.inner.images.lists.forget(repository.id);
             if let Ok((deleted, _)) = &done {
-                registry.forget_images(&repository, deleted);
+                registry.forget_images(&repository, deleted).await;
             }
             done
         })
@@ -176,7 +176,7 @@ impl Registry {
     }
 
     /// Forgets images that are gone.
-    pub(crate) fn forget_images(&self, repository: &Repository, deleted: &[ImageRef]) {
+    pub(crate) async fn forget_images(&self, repository: &Repository, deleted: &[ImageRef]) {
         for image in deleted {
             self.inner.images.forget_manifest(repository.id, image.digest);
             if let Some(tag) = &image.tag {
@@ -184,8 +184,12 @@ impl Registry {
             }
         }
         // What only archived images name now may not be pulled any more. If that cannot be asked, it is so.
-        let asked = self.inner.meta.read_now(|tx| archive::has_inactive(tx, repository.id));
-        if asked.unwrap_or(true) && !deleted.is_empty() {
+        if deleted.is_empty() {
+            return;
+        }
+        let id = repository.id;
+        let asked = self.inner.meta.read_quick(move |tx| archive::has_inactive(tx, id)).await;
+        if asked.unwrap_or(true) {
             self.forget_blobs_of(repository.id);
         }
     }

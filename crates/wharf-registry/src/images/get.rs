@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use wharf_store::meta::{manifests, tags};
+use wharf_store::meta::current::{self, CurrentImage};
+use wharf_store::meta::{Tx, manifests, tags};
 use wharf_store::seal::segment::open_small;
 use wharf_types::{Digest, MediaType, Reference, RepositoryRef, Tag};
 
@@ -27,6 +28,11 @@ impl Registry {
         reference: &Reference,
         accept: &[MediaType],
     ) -> Result<Arc<StoredManifest>, RegistryError> {
+        if self.has_peers()
+            && let Some(stored) = self.remembered_image(at.target(), reference).await?
+        {
+            return Ok(self.in_accepted_form(stored, reference, accept));
+        }
         let repository = self.repository(at).await?;
         let stored = match reference {
             Reference::Digest(digest) => self.load(&repository, *digest).await?,
@@ -61,6 +67,34 @@ impl Registry {
         Some(Ok(self.in_accepted_form(stored, reference, accept)))
     }
 
+    /// An image from memory, where other nodes change images too: one look makes sure that the repository is still the
+    /// one that is remembered, that the tag still points at the image, and that it may be pulled.
+    async fn remembered_image(
+        &self,
+        name: &RepositoryRef,
+        reference: &Reference,
+    ) -> Result<Option<Arc<StoredManifest>>, RegistryError> {
+        let Some(repository) = self.last_known_repository(name) else { return Ok(None) };
+        let (wanted, of) = (reference.clone(), name.clone());
+        let current = self.inner.meta.read_quick(move |tx| match &wanted {
+            Reference::Digest(digest) => current::image_by_digest(tx, &of, &digest.to_string()),
+            Reference::Tag(tag) => current::image_by_tag(tx, &of, tag.as_str()),
+        });
+        let current = current.await.map_err(RegistryError::from)?;
+        let Some(CurrentImage { repository_id, image: Some((digest, status)) }) = current else {
+            return Ok(None);
+        };
+        if repository_id != repository.id || status != ImageStatus::Active.as_str() {
+            return Ok(None);
+        }
+        let digest: Digest = stored("digest", &digest)?;
+        self.inner.keys.check_domain(&repository.domain)?;
+        match self.inner.images.manifests.get(&(repository_id, digest)) {
+            Some(known) => Ok(Some(known)),
+            None => self.read_image(&repository, digest).await,
+        }
+    }
+
     fn in_accepted_form(
         &self,
         stored: Arc<StoredManifest>,
@@ -76,19 +110,23 @@ impl Registry {
 
     /// Notes a pull for `lastRecordedPullTime`; written later, in batches.
     pub fn note_pull(&self, at: &Authorized<RepositoryRef>, pulled: &StoredManifest) {
-        if let Some(repository) = self.cached_repository(at.target()) {
+        if let Some(repository) = self.last_known_repository(at.target()) {
             self.record_pull(at.caller(), &repository, &pulled.digest);
         }
     }
 
-    fn resolve_tag(&self, repository: &Repository, tag: &Tag) -> Result<Option<Digest>, RegistryError> {
+    async fn resolve_tag(&self, repository: &Repository, tag: &Tag) -> Result<Option<Digest>, RegistryError> {
         let cache = &self.inner.images.tags;
         let key = (repository.id, tag.clone());
-        if let Some(digest) = cache.get(&key) {
+        if !self.has_peers()
+            && let Some(digest) = cache.get(&key)
+        {
             return Ok(Some(digest));
         }
         let ticket = cache.ticket();
-        let found = self.inner.meta.read_now(|tx| tags::find(tx, repository.id, tag.as_str()))?;
+        let wanted = key.clone();
+        let read = move |tx: &mut Tx<'_>| tags::find(tx, wanted.0, wanted.1.as_str());
+        let found = self.inner.meta.read_quick(read).await.map_err(RegistryError::from)?;
         let Some(text) = found else { return Ok(None) };
         let digest: Digest = stored("digest", &text)?;
         cache.fill(ticket, &key, digest);
@@ -104,7 +142,7 @@ impl Registry {
     ) -> Result<Option<Arc<StoredManifest>>, RegistryError> {
         let mut before = None;
         loop {
-            let Some(digest) = self.resolve_tag(repository, tag)? else { return Ok(None) };
+            let Some(digest) = self.resolve_tag(repository, tag).await? else { return Ok(None) };
             if let Some(stored) = self.load(repository, digest).await? {
                 return Ok(Some(stored));
             }
@@ -122,14 +160,26 @@ impl Registry {
         digest: Digest,
     ) -> Result<Option<Arc<StoredManifest>>, RegistryError> {
         self.inner.keys.check_domain(&repository.domain)?;
-        let cache = &self.inner.images.manifests;
-        let key = (repository.id, digest);
-        if let Some(known) = cache.get(&key) {
-            return Ok(Some(known));
+        if let Some(known) = self.inner.images.manifests.get(&(repository.id, digest)) {
+            if !self.has_peers() {
+                return Ok(Some(known));
+            }
+            let status = self.image_status(repository, &Asked::Digest(digest)).await?;
+            return Ok(status.filter(|(_, status)| *status == ImageStatus::Active).map(|_| known));
         }
+        self.read_image(repository, digest).await
+    }
+
+    async fn read_image(
+        &self,
+        repository: &Repository,
+        digest: Digest,
+    ) -> Result<Option<Arc<StoredManifest>>, RegistryError> {
+        let (cache, key) = (&self.inner.images.manifests, (repository.id, digest));
         let ticket = cache.ticket();
-        let text = digest.to_string();
-        let found = self.inner.meta.read_now(|tx| manifests::find_sealed(tx, repository.id, &text))?;
+        let (id, text) = (repository.id, digest.to_string());
+        let found = self.inner.meta.read_quick(move |tx| manifests::find_sealed(tx, id, &text)).await;
+        let found = found.map_err(RegistryError::from)?;
         let Some((row, sealed)) = found.filter(|(row, _)| row.status == ImageStatus::Active.as_str()) else {
             return Ok(None);
         };
@@ -182,7 +232,7 @@ impl Registry {
         id: &ImageId,
         asked: &Asked,
     ) -> Result<ImageFailure, RegistryError> {
-        let reason = match self.image_status(repository, asked)? {
+        let reason = match self.image_status(repository, asked).await? {
             None | Some((_, ImageStatus::Active)) => return Ok(not_found(id)),
             Some((_, ImageStatus::Activating)) => "Requested image is being restored",
             Some((_, ImageStatus::Archived)) if self.inner.options.restore_on_pull => {
@@ -208,7 +258,7 @@ impl Registry {
         let (loaded, tag) = match &asked {
             Asked::Digest(digest) => (self.load(repository, *digest).await, None),
             Asked::Tag(tag) => (self.load_tag(repository, tag).await, Some(tag)),
-            Asked::Both(digest, tag) => match self.resolve_tag(repository, tag)? {
+            Asked::Both(digest, tag) => match self.resolve_tag(repository, tag).await? {
                 Some(current) if current != *digest => return Ok(Err(mismatch(id))),
                 Some(digest) => (self.load(repository, digest).await, Some(tag)),
                 None => return Ok(Err(not_found(id))),

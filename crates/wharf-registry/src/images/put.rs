@@ -85,7 +85,7 @@ impl Registry {
         let subject = put.manifest.subject().map(|subject| subject.digest);
         // Pushed again, a manifest that is damaged heals, as a layer does.
         let damaged = matches!(self.load(&repository, digest).await, Err(RegistryError::Damaged(_)));
-        if !damaged && self.is_there(&repository, digest, &put.tags)? {
+        if !damaged && self.is_there(&repository, digest, &put.tags).await? {
             return Ok(PutOutcome { digest, subject, changed: false });
         }
         self.refuse_when_full().await?;
@@ -114,25 +114,26 @@ impl Registry {
     }
 
     /// Whether the put would change nothing: told without a write, since most pushes of CI repeat an image.
-    fn is_there(
+    async fn is_there(
         &self,
         repository: &Repository,
         digest: Digest,
         wanted: &[Tag],
     ) -> Result<bool, RegistryError> {
-        let text = digest.to_string();
-        self.inner.meta.read_now(|tx| {
-            let row = manifests::find(tx, repository.id, &text)?;
+        let (id, text, wanted) = (repository.id, digest.to_string(), wanted.to_vec());
+        let read = move |tx: &mut Tx<'_>| {
+            let row = manifests::find(tx, id, &text)?;
             if row.is_none_or(|row| row.status != ImageStatus::Active.as_str()) {
                 return Ok(false);
             }
-            for tag in wanted {
-                if tags::find(tx, repository.id, tag.as_str())?.as_deref() != Some(text.as_str()) {
+            for tag in &wanted {
+                if tags::find(tx, id, tag.as_str())?.as_deref() != Some(text.as_str()) {
                     return Ok(false);
                 }
             }
             Ok(true)
-        })
+        };
+        self.inner.meta.read_quick(read).await
     }
 
     async fn prepare(
@@ -226,8 +227,8 @@ fn store(tx: &mut Tx<'_>, work: &Work) -> Result<Stored, RegistryError> {
     } else if work.damaged {
         manifests::replace_content(tx, work.repository.id, &work.row, &work.sealed)?;
     }
-    for tag in &moved {
-        tags::put(tx, work.repository.id, tag.as_str(), &work.row.digest)?;
+    for (tag, from) in &moved {
+        point(tx, work, tag, from.clone())?;
     }
     let most = work.quotas.tags_per_image;
     if !moved.is_empty() && tags::count_of(tx, work.repository.id, &work.row.digest)? > most {
@@ -241,25 +242,45 @@ fn store(tx: &mut Tx<'_>, work: &Work) -> Result<Stored, RegistryError> {
     Ok(Stored { changed, activated, beside_inactive })
 }
 
-/// The tags that would be created or moved; refuses to move one that may not.
-fn check_tags<'a>(tx: &mut Tx<'_>, work: &'a Work) -> Result<Vec<&'a Tag>, RegistryError> {
+/// The tags that would be created or moved, with what they point at; refuses to move one that may not.
+fn check_tags<'a>(tx: &mut Tx<'_>, work: &'a Work) -> Result<Vec<(&'a Tag, Option<String>)>, RegistryError> {
     let mut moved = Vec::new();
     for tag in &work.tags {
-        match tags::find(tx, work.repository.id, tag.as_str())? {
-            Some(current) if current == work.row.digest => continue,
-            Some(_) => {
-                // Read here, not from the cache: the setting must hold in the transaction that moves the tag.
-                let (name, exclusions) = repositories::mutability(tx, work.repository.id)?;
-                if !stored_mutability(&name, &exclusions)?.may_move(tag) {
-                    let repository = work.repository.name.clone();
-                    return Err(RegistryError::ImageTagAlreadyExists { repository, tag: tag.clone() });
-                }
-            }
-            None => {}
+        let current = tags::find(tx, work.repository.id, tag.as_str())?;
+        if current.as_ref() != Some(&work.row.digest) {
+            may_move(tx, work, tag, current.as_deref())?;
+            moved.push((tag, current));
         }
-        moved.push(tag);
     }
     Ok(moved)
+}
+
+/// Refuses to move a tag from where it points, unless it may move.
+fn may_move(tx: &mut Tx<'_>, work: &Work, tag: &Tag, current: Option<&str>) -> Result<(), RegistryError> {
+    if current.is_none() {
+        return Ok(());
+    }
+    // Read here, not from the cache: the setting must hold in the transaction that moves the tag.
+    let (name, exclusions) = repositories::mutability(tx, work.repository.id)?;
+    if !stored_mutability(&name, &exclusions)?.may_move(tag) {
+        let repository = work.repository.name.clone();
+        return Err(RegistryError::ImageTagAlreadyExists { repository, tag: tag.clone() });
+    }
+    Ok(())
+}
+
+/// Moves a tag from where it was seen to point. Where another node has moved it since, it is looked at again: of two
+/// pushes of an immutable tag at the same time one is refused.
+fn point(tx: &mut Tx<'_>, work: &Work, tag: &Tag, mut from: Option<String>) -> Result<(), RegistryError> {
+    let (id, digest) = (work.repository.id, &work.row.digest);
+    while !tags::point(tx, id, tag.as_str(), from.as_deref(), digest)? {
+        from = tags::find(tx, id, tag.as_str())?;
+        if from.as_ref() == Some(digest) {
+            return Ok(());
+        }
+        may_move(tx, work, tag, from.as_deref())?;
+    }
+    Ok(())
 }
 
 fn insert(tx: &mut Tx<'_>, work: &Work) -> Result<(), RegistryError> {

@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::time::Duration;
 
+use wharf_store::meta::iam::epochs;
 use wharf_store::meta::keys::{self, HEAD, WRAPPED, WrappedRow};
 use wharf_store::meta::{Meta, MetaError, Tx};
 use wharf_store::seal::key_ring::wrapped_version;
@@ -95,6 +96,7 @@ impl KeyRing {
             let (ring, chunk) = (self.clone(), chunk.to_vec());
             let added = meta
                 .write(move |tx| {
+                    epochs::move_on(tx, epochs::KEY_RING)?;
                     let mut added = Vec::with_capacity(chunk.len());
                     for scope in &chunk {
                         // A KMS key may have been destroyed since the scopes were read.
@@ -110,6 +112,11 @@ impl KeyRing {
             progress.report("keys", rotated.len() as u64, scopes.len() as u64);
         }
         Ok(rotated)
+    }
+
+    /// Follows a rotation on another node.
+    pub(crate) async fn follow_versions(&self, meta: &Meta) -> Result<(), RegistryError> {
+        self.refresh_all(meta).await
     }
 
     /// Brings what is in memory up to date: loads what was loaded before.
@@ -163,6 +170,7 @@ impl KeyRing {
         domains: HashMap<i64, KeyDomain>,
     ) -> Result<u64, RegistryError> {
         meta.write(move |tx| {
+            epochs::move_on(tx, epochs::KEY_RING)?;
             let superseded = superseded(tx)?;
             if superseded.is_empty() {
                 return Ok(0);

@@ -306,7 +306,7 @@ impl Registry {
             registry.inner.images.lists.forget(repository.id);
             if let Ok(changed) = &outcome {
                 for done in changed.changes() {
-                    registry.forget_changed(&repository, done);
+                    registry.forget_changed(&repository, done).await;
                 }
             }
             outcome
@@ -314,13 +314,13 @@ impl Registry {
         .await
     }
 
-    fn forget_changed(&self, repository: &Repository, done: &Done) {
+    async fn forget_changed(&self, repository: &Repository, done: &Done) {
         match done {
             Done::Expired { images, referrers } => {
-                self.forget_images(repository, images);
-                self.forget_images(repository, referrers);
+                self.forget_images(repository, images).await;
+                self.forget_images(repository, referrers).await;
             }
-            Done::Untagged(images) => self.forget_images(repository, images),
+            Done::Untagged(images) => self.forget_images(repository, images).await,
             Done::Archived { images } => {
                 self.forget_moved(repository.id, images);
                 self.inner.jobs.wake();

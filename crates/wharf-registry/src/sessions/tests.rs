@@ -47,7 +47,8 @@ async fn credentials_stand_for_the_role_until_it_goes() {
     {
         assert!(registry.authenticate_session(id, token).await.unwrap().is_none());
     }
-    let of = registry.find_principal(ACCOUNT.parse().unwrap(), PrincipalKind::Role, "builder").unwrap();
+    let of = PrincipalRef::named(ACCOUNT.parse().unwrap(), PrincipalKind::Role, "builder");
+    let of = registry.look_up_principal(of).await.unwrap();
     registry.delete_role(&fixture.authorized(ACCOUNT, of)).await.unwrap();
     assert!(registry.authenticate_session(id, token).await.unwrap().is_none());
     self::role(&fixture).await;

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use wharf_store::meta::blobs::{self, Kept, NewBlob};
 use wharf_store::meta::objects::Content;
-use wharf_store::meta::uploads;
+use wharf_store::meta::{Tx, jobs, uploads};
 use wharf_store::object::ObjectId;
 use wharf_store::object::sealed::{Finished, SealedReader, rehash_sha512};
 use wharf_store::seal::{ContentKeys, seal_small};
@@ -29,7 +29,7 @@ enum Parts {
 impl Registry {
     /// Adds the last chunk, if there is one, and makes the upload a blob of the repository. Of `expected`, one digest
     /// must be the content's; that one is answered. Repeating it after a lost answer gives the same answer, as long
-    /// as this process remembers.
+    /// as this process remembers; where there are several, from any of them.
     ///
     /// # Errors
     /// Those of [`append_upload`](Self::append_upload); `InvalidLayer`, after which the upload is gone;
@@ -68,21 +68,33 @@ impl Registry {
         rules: Parts,
     ) -> Result<BlobInfo, RegistryError> {
         let repository = self.repository(at).await?;
-        let claim = self.inner.uploads.claim(id).await?;
-        let found = match self.find_upload(&repository, id) {
+        match self.finish_now(&repository, id, expected, chunk, body, rules).await {
+            // It was finished before, or an earlier try was still being committed.
             Err(RegistryError::UploadNotFound(text)) => {
-                return self
-                    .finished_before(&repository, id, expected)?
-                    .ok_or(RegistryError::UploadNotFound(text));
+                let before = self.finished_before(&repository, id, expected).await?;
+                before.ok_or(RegistryError::UploadNotFound(text))
             }
-            found => found?,
-        };
+            outcome => outcome,
+        }
+    }
+
+    async fn finish_now(
+        &self,
+        repository: &Arc<Repository>,
+        id: UploadId,
+        expected: &[Digest],
+        chunk: Option<ByteRange>,
+        body: Option<BodyStream>,
+        rules: Parts,
+    ) -> Result<BlobInfo, RegistryError> {
+        let claim = self.inner.uploads.claim(id).await?;
+        let found = self.find_upload(repository, id).await?;
         if rules == Parts::LayerParts && found.row.progress.parts == 0 {
             return Err(RegistryError::EmptyUpload);
         }
-        self.check_start(&repository, &found.row, chunk.map(|chunk| chunk.first))?;
+        self.check_start(repository, &found.row, chunk.map(|chunk| chunk.first))?;
         self.refuse_when_full().await?;
-        let mut session = Session::resume(self, Arc::clone(&repository), found, claim).await?;
+        let mut session = Session::resume(self, Arc::clone(repository), found, claim).await?;
         let length = match body {
             Some(body) => session.receive(body, chunk.map(|chunk| chunk.length())).await?,
             None => 0,
@@ -91,18 +103,12 @@ impl Registry {
         if strict && session.progress_with(length).short_part {
             return Err(RegistryError::LayerPartTooSmall);
         }
-        match self.complete(session, expected).await {
-            // An earlier try was still being committed.
-            Err(RegistryError::UploadNotFound(text)) => {
-                self.finished_before(&repository, id, expected)?.ok_or(RegistryError::UploadNotFound(text))
-            }
-            outcome => outcome,
-        }
+        self.complete(session, expected).await
     }
 
     /// The answer to a finish whose first answer was lost: this process has tried to finish the upload with content of
     /// this digest, the upload is gone, and the repository is linked to the blob.
-    fn finished_before(
+    async fn finished_before(
         &self,
         repository: &Repository,
         id: UploadId,
@@ -112,11 +118,36 @@ impl Registry {
         let Some(Finishing { digest, size, .. }) = remembered
             .filter(|upload| upload.repository_id == repository.id && expected.contains(&upload.digest))
         else {
-            return Ok(None);
+            return self.finished_elsewhere(repository, id, expected).await;
         };
-        let text = digest.to_string();
-        let linked = self.inner.meta.read_now(|tx| blobs::link_exists(tx, repository.id, &text));
+        let (repository_id, text) = (repository.id, digest.to_string());
+        let linked = self.inner.meta.read_quick(move |tx| blobs::link_exists(tx, repository_id, &text)).await;
         Ok(linked.map_err(RegistryError::from)?.then_some(BlobInfo { digest, size, already_existed: false }))
+    }
+
+    /// As [`finished_before`](Self::finished_before), on another node: the upload is over, and the repository has what
+    /// it was to become. Whoever cancelled it has no other use for the answer.
+    async fn finished_elsewhere(
+        &self,
+        repository: &Repository,
+        id: UploadId,
+        expected: &[Digest],
+    ) -> Result<Option<BlobInfo>, RegistryError> {
+        if !self.has_peers() {
+            return Ok(None);
+        }
+        let (repository_id, expected) = (repository.id, expected.to_vec());
+        let read = move |tx: &mut Tx<'_>| {
+            if uploads::is_over(tx, id)? {
+                for digest in &expected {
+                    if let Some(size) = blobs::linked_size(tx, repository_id, &digest.to_string())? {
+                        return Ok(Some(BlobInfo { digest: *digest, size, already_existed: false }));
+                    }
+                }
+            }
+            Ok(None)
+        };
+        self.inner.meta.read_quick(read).await
     }
 
     /// A whole blob in one request.
@@ -206,6 +237,7 @@ impl Registry {
         content: Content,
     ) -> Result<(bool, bool), RegistryError> {
         let (row, repository) = (session.row.clone(), Arc::clone(&session.repository));
+        let turn = session.turn.as_ref().map(|turn| turn.lease.clone());
         // Content that came with the first request needs no upload: one transaction, no file.
         let has_row = !session.unwritten;
         let new = NewBlob {
@@ -224,6 +256,9 @@ impl Registry {
                 hold_repository(tx, &repository)?;
                 if !(if has_row { uploads::take(tx, &row)? } else { uploads::is_fresh(tx, row.id)? }) {
                     return Err(lost());
+                }
+                if let Some(turn) = &turn {
+                    jobs::give_turn(tx, turn)?;
                 }
                 match blobs::keep(tx, &new)? {
                     Kept::Linked { already, ours } => {

@@ -10,14 +10,15 @@ mod active;
 mod finish;
 mod mount;
 mod session;
+mod turn;
 
 use std::pin::Pin;
 use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
-use wharf_store::meta::MetaError;
 use wharf_store::meta::uploads::{self, Progress, UploadRow};
+use wharf_store::meta::{MetaError, Tx};
 use wharf_store::object::ObjectId;
 use wharf_store::object::sealed::WriteError;
 use wharf_types::{ByteRange, RepositoryRef, Timestamp, UploadId};
@@ -25,6 +26,7 @@ use wharf_types::{ByteRange, RepositoryRef, Timestamp, UploadId};
 pub(crate) use self::active::ActiveUploads;
 pub use self::mount::MountOutcome;
 use self::session::Session;
+pub(crate) use self::turn::TURN;
 use crate::{Authorized, Registry, RegistryError, Repository};
 
 /// Content of at most this many bytes is kept in the metadata.
@@ -94,7 +96,7 @@ impl Registry {
     ) -> Result<UploadProgress, RegistryError> {
         let repository = self.repository(at).await?;
         let claim = self.inner.uploads.claim(id).await?;
-        let found = self.find_upload(&repository, id)?;
+        let found = self.find_upload(&repository, id).await?;
         self.check_start(&repository, &found.row, chunk.map(|chunk| chunk.first))?;
         self.refuse_when_full().await?;
         let mut session = Session::resume(self, repository, found, claim).await?;
@@ -120,7 +122,7 @@ impl Registry {
             return Err(RegistryError::TooLarge { what: "layer part", limit: limits.part });
         }
         let claim = self.inner.uploads.claim(id).await?;
-        let found = self.find_upload(&repository, id)?;
+        let found = self.find_upload(&repository, id).await?;
         let row = &found.row;
         if last.checked_sub(first).and_then(|span| span.checked_add(1)) != Some(part.len() as u64) {
             return Err(out_of_order(&repository, row));
@@ -148,7 +150,7 @@ impl Registry {
         id: UploadId,
     ) -> Result<UploadProgress, RegistryError> {
         let repository = self.repository(at).await?;
-        let found = self.find_upload(&repository, id)?;
+        let found = self.find_upload(&repository, id).await?;
         Ok(UploadProgress { received: found.row.progress.received })
     }
 
@@ -163,7 +165,7 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         let repository = self.repository(at).await?;
         let _claim = self.inner.uploads.claim(id).await?;
-        let fresh = self.find_upload(&repository, id)?.unwritten;
+        let fresh = self.find_upload(&repository, id).await?.unwritten;
         let repository_id = repository.id;
         let ended = self.inner.meta.write(move |tx| match fresh && uploads::is_fresh(tx, id)? {
             true => uploads::remember_end(tx, id).map(|()| true),
@@ -197,23 +199,32 @@ impl Registry {
     }
 
     /// The upload, unless it is another repository's, has expired, or is over.
-    fn find_upload(&self, repository: &Repository, id: UploadId) -> Result<Found, RegistryError> {
+    async fn find_upload(&self, repository: &Repository, id: UploadId) -> Result<Found, RegistryError> {
         let now = self.inner.clock.now().as_micros();
-        let issued = id.issued_at().filter(|seconds| self.inner.keys.has_issued(repository.id, *seconds, id));
+        let issued = || {
+            let seconds = id.issued_at()?;
+            self.inner.keys.has_issued(repository.id, seconds, id).then_some(seconds)
+        };
+        let issued = match id.issued_at() {
+            Some(_) => self.open_anywhere(|| issued().ok_or(())).await.ok(),
+            None => None,
+        };
         let expires_at = issued.map(|seconds| {
             Timestamp::from_micros(i64::from(seconds) * 1_000_000).plus(self.inner.options.upload_lifetime)
         });
-        let found = self.inner.meta.read_now(|tx| {
-            if let Some(row) = uploads::find(tx, repository.id, id)? {
+        let repository_id = repository.id;
+        let read = move |tx: &mut Tx<'_>| {
+            if let Some(row) = uploads::find(tx, repository_id, id)? {
                 return Ok(Some(Found { row, unwritten: false }));
             }
             Ok::<_, MetaError>(match expires_at {
                 Some(expires_at) if !uploads::is_over(tx, id)? => {
-                    Some(Found::unwritten(id, repository.id, expires_at.as_micros()))
+                    Some(Found::unwritten(id, repository_id, expires_at.as_micros()))
                 }
                 _ => None,
             })
-        });
+        };
+        let found = self.inner.meta.read_quick(read).await;
         let found = found.map_err(RegistryError::from)?.filter(|found| found.row.expires_at > now);
         found.ok_or_else(|| RegistryError::UploadNotFound(id.to_string()))
     }

@@ -1,6 +1,6 @@
 //! Mounting: a link to content that another repository of the same key domain holds. No byte is copied.
 
-use wharf_store::meta::blobs;
+use wharf_store::meta::{Tx, blobs};
 use wharf_types::{Digest, RepositoryRef};
 
 use crate::repositories::{hold_repository, stored};
@@ -88,7 +88,8 @@ impl Registry {
             return Ok(Vec::new());
         }
         let (id, domain_id, text) = (repository.id, repository.domain.id, digest.to_string());
-        let names = self.inner.meta.read_now(|tx| blobs::holders(tx, domain_id, &text, id, CANDIDATES));
+        let read = move |tx: &mut Tx<'_>| blobs::holders(tx, domain_id, &text, id, CANDIDATES);
+        let names = self.inner.meta.read_quick(read).await;
         let names = names.map_err(RegistryError::from)?;
         names.iter().map(|name| Ok(registry.repository(stored("repository name", name)?))).collect()
     }

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use wharf_store::meta::MetaError;
 use wharf_store::meta::uploads::{self, NewUpload, Progress, Start, UploadRow};
+use wharf_store::meta::{MetaError, jobs};
 use wharf_store::object::sealed::{SealedWriter, UploadState, WriteError};
 use wharf_store::object::{ObjectError, ObjectId, WriterState};
 use wharf_store::seal::ContentKeys;
 
 use super::active::Claim;
+use super::turn::Turn;
 use super::{BodyStream, Found, SMALL, SMALLEST_PART, UploadProgress, out_of_order};
 use crate::{Registry, RegistryError, Repository};
 
@@ -59,6 +61,8 @@ pub(super) struct Session {
     /// The space that is left was looked at when so much had been received.
     looked_at: u64,
     claim: Option<Claim>,
+    /// The claim among all nodes, where there are others and the upload has rows.
+    pub(super) turn: Option<Turn>,
 }
 
 impl Session {
@@ -81,16 +85,27 @@ impl Session {
         found: Found,
         claim: Claim,
     ) -> Result<Self, RegistryError> {
-        let (inner, Found { mut row, unwritten }) = (&registry.inner, found);
-        let keys = if unwritten {
-            let fresh = inner.keys.content_keys(&inner.meta, &repository.domain).await?;
-            row.keys = fresh.wrapped;
-            fresh.keys
-        } else {
-            inner.keys.open_content_keys(&inner.meta, &repository.domain, row.keys.as_deref()).await?
+        let Found { mut row, unwritten } = found;
+        let mut turn = None;
+        if registry.has_peers() && !unwritten {
+            let before = row.progress.received;
+            let taken;
+            (row, taken) = registry.take_turn(&row).await?;
+            turn = Some(taken);
+            if row.progress.received != before {
+                registry.give_turn_of(turn).await;
+                // It was at the place where the client thinks it is, and is not any more.
+                return Err(out_of_order(&repository, &row));
+            }
+        }
+        let opened = open(registry, &repository, &mut row, unwritten).await;
+        let (keys, sink) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                registry.give_turn_of(turn).await;
+                return Err(error);
+            }
         };
-        let keys = keys.map(Arc::new);
-        let sink = open_sink(registry, &row, keys.as_ref()).await?;
         let received = row.progress.received;
         Ok(Self {
             registry: registry.clone(),
@@ -105,6 +120,7 @@ impl Session {
             received,
             looked_at: received,
             claim: Some(claim),
+            turn,
         })
     }
 
@@ -113,9 +129,19 @@ impl Session {
         if !self.unwritten {
             return Ok(());
         }
-        let new = self.begin_writing();
-        let started = self.registry.inner.meta.write(move |tx| uploads::start(tx, &new)).await;
-        self.check_start(started.map_err(RegistryError::from)?)
+        let (new, asked, shared) =
+            (self.begin_writing(), Instant::now(), !self.whole && self.registry.has_peers());
+        let started = self.registry.inner.meta.write(move |tx| {
+            let start = uploads::start(tx, &new)?;
+            let turn = match start {
+                Start::Begun if shared => Turn::take(tx, new.id, asked)?,
+                _ => None,
+            };
+            Ok::<_, MetaError>((start, turn))
+        });
+        let (start, turn) = started.await.map_err(RegistryError::from)?;
+        self.turn = turn;
+        self.check_start(start)
     }
 
     /// What its rows will be. From here on they may be there.
@@ -186,6 +212,9 @@ impl Session {
     }
 
     async fn write(&mut self, chunk: &[u8]) -> Result<(), RegistryError> {
+        if let Some(turn) = &mut self.turn {
+            self.registry.keep_turn(turn).await?;
+        }
         if let Sink::Stream(writer) = &mut self.sink {
             if self.dirt == Dirt::Clean {
                 self.dirt = Dirt::Tail;
@@ -246,24 +275,33 @@ impl Session {
         let state = inner.keys.seal_state(&self.row.id.to_string(), &zeroize::Zeroizing::new(state))?;
         let to = self.progress_with(length);
         let expires_at = inner.clock.now().plus(inner.options.upload_lifetime).as_micros();
-        let from = self.row.clone();
+        let (from, turn) = (self.row.clone(), self.turn.clone());
         self.recorded = true;
         let new = self.unwritten.then(|| self.begin_writing());
-        let (start, moved) = self
+        let (start, moved, there) = self
             .registry
             .inner
             .meta
             .write(move |tx| {
                 let start = new.as_ref().map_or(Ok(Start::Begun), |new| uploads::start(tx, new))?;
                 let moved = start == Start::Begun && uploads::advance(tx, &from, &to, &state, expires_at)?;
-                Ok::<_, MetaError>((start, moved))
+                if let (true, Some(turn)) = (moved, &turn) {
+                    jobs::give_turn(tx, &turn.lease)?;
+                }
+                let there = moved || uploads::find(tx, from.repository_id, from.id)?.is_some();
+                Ok::<_, MetaError>((start, moved, there))
             })
             .await
             .map_err(RegistryError::from)?;
         self.check_start(start)?;
         if !moved {
-            return Err(RegistryError::UploadNotFound(self.row.id.to_string()));
+            // Another node went on with it, or ended it.
+            return Err(match there {
+                true => RegistryError::UploadBusy,
+                false => RegistryError::UploadNotFound(self.row.id.to_string()),
+            });
         }
+        self.turn = None;
         self.dirt = Dirt::Clean;
         Ok(UploadProgress { received: self.received })
     }
@@ -284,6 +322,7 @@ impl Session {
 
     /// The upload became a blob: there is nothing to clean up.
     pub(super) fn settle(mut self) {
+        self.turn = None;
         self.dirt = Dirt::Clean;
         self.whole = false;
     }
@@ -302,6 +341,26 @@ impl Session {
         let cleanup = Cleanup::of(&mut self, true);
         cleanup.run(Dirt::File).await;
     }
+}
+
+/// The keys of an upload, and where its next bytes go. One without rows gets fresh keys.
+async fn open(
+    registry: &Registry,
+    repository: &Repository,
+    row: &mut UploadRow,
+    unwritten: bool,
+) -> Result<(Option<Arc<ContentKeys>>, Sink), RegistryError> {
+    let inner = &registry.inner;
+    let keys = if unwritten {
+        let fresh = inner.keys.content_keys(&inner.meta, &repository.domain).await?;
+        row.keys = fresh.wrapped;
+        fresh.keys
+    } else {
+        inner.keys.open_content_keys(&inner.meta, &repository.domain, row.keys.as_deref()).await?
+    };
+    let keys = keys.map(Arc::new);
+    let sink = open_sink(registry, row, keys.as_ref()).await?;
+    Ok((keys, sink))
 }
 
 /// Where the next bytes go, after those that the row knows of.
@@ -361,11 +420,11 @@ impl Drop for Session {
     /// A request that fails, or that is dropped because its client went away, must not keep the disk full.
     fn drop(&mut self) {
         let dirt = self.dirt;
-        if dirt == Dirt::Clean && (!self.whole || self.unwritten) {
+        if dirt == Dirt::Clean && (!self.whole || self.unwritten) && self.turn.is_none() {
             return;
         }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let end_upload = self.whole;
+        let end_upload = self.whole && !self.unwritten;
         let cleanup = Cleanup::of(self, end_upload);
         let tasks = self.registry.inner.tasks.clone();
         tasks.spawn_on(async move { cleanup.run(dirt).await }, &runtime);
@@ -380,6 +439,7 @@ struct Cleanup {
     keys: Option<Arc<ContentKeys>>,
     end_upload: bool,
     recorded: bool,
+    turn: Option<Turn>,
     _claim: Option<Claim>,
 }
 
@@ -396,6 +456,7 @@ impl Cleanup {
             keys: session.keys.clone(),
             end_upload,
             recorded: session.recorded,
+            turn: session.turn.take(),
             _claim: session.claim.take(),
         }
     }
@@ -411,9 +472,14 @@ impl Cleanup {
         if let Err(error) = outcome {
             tracing::debug!(%error, upload.id = %self.row.id, "what a failed upload left waits for the collector");
         }
+        self.registry.give_turn_of(self.turn).await;
     }
 
     async fn tidy(&self, dirt: Dirt) -> Result<(), RegistryError> {
+        if let Some(turn) = &self.turn {
+            // Another node that took over has nothing of ours to clean up, and what is there is its own.
+            self.registry.keep_turn(&mut turn.clone()).await?;
+        }
         match (self.end_upload, dirt) {
             (true, _) => self.cancel().await,
             (false, Dirt::File) => self.drop_file().await,

@@ -128,6 +128,19 @@ pub fn link_exists(tx: &mut Tx<'_>, repository_id: i64, digest: &str) -> Result<
     Ok(found.is_some())
 }
 
+/// The size of a blob that a repository is linked to, if its content may be served.
+pub fn linked_size(tx: &mut Tx<'_>, repository_id: i64, digest: &str) -> Result<Option<u64>, MetaError> {
+    tx.query_opt(
+        "SELECT b.size
+         FROM repository_blobs l
+         JOIN blobs b ON b.domain_id = l.domain_id AND b.digest = l.digest
+         JOIN objects o ON o.id = b.object_id
+         WHERE l.repository_id = $1 AND l.digest = $2 AND o.state = 'live'",
+        &[&repository_id, &digest],
+        |row| row.get(0),
+    )
+}
+
 /// The object and size of a live blob of a domain, locked against collection.
 pub fn hold(tx: &mut Tx<'_>, domain_id: i64, digest: &str) -> Result<Option<(ObjectId, u64)>, MetaError> {
     let found = locked(tx, domain_id, digest)?;

@@ -72,6 +72,52 @@ pub fn claim(tx: &mut Tx<'_>, kind: &'static str, lease: i64) -> Result<Option<J
     )
 }
 
+/// Leases a thing that nobody waits to have done, for `lease` microseconds: only one holder has its turn. `None` while
+/// somebody else has it. Given back by [`give_turn`], or when the lease runs out. The first fence is the time, so that
+/// none is used twice.
+pub fn take_turn(
+    tx: &mut Tx<'_>,
+    kind: &'static str,
+    key: &str,
+    lease: i64,
+) -> Result<Option<Job>, MetaError> {
+    let now = tx.now_micros();
+    tx.query_opt(
+        "INSERT INTO jobs (kind, key, due_at, fence, attempts, lease_until)
+         VALUES ($1, $2, $3, $5, 0, $4)
+         ON CONFLICT (kind, key) DO UPDATE
+         SET lease_until = excluded.lease_until, fence = jobs.fence + 1
+         WHERE jobs.lease_until IS NULL OR jobs.lease_until <= $5
+         RETURNING fence",
+        &[&kind, &key, &NOT_DUE, &now.saturating_add(lease), &now],
+        |row| Ok(Job { kind, key: key.to_owned(), fence: row.get(0)?, attempts: 0 }),
+    )
+}
+
+/// Gives a turn back, unless somebody else has it by now.
+pub fn give_turn(tx: &mut Tx<'_>, turn: &Job) -> Result<(), MetaError> {
+    tx.execute(
+        "DELETE FROM jobs WHERE kind = $1 AND key = $2 AND fence = $3",
+        &[&turn.kind, &turn.key, &turn.fence],
+    )?;
+    Ok(())
+}
+
+/// Forgets up to `limit` turns whose leases ran out before `before`: their holders died. Answers how many.
+pub fn forget_turns(
+    tx: &mut Tx<'_>,
+    kind: &'static str,
+    before: i64,
+    limit: usize,
+) -> Result<u64, MetaError> {
+    tx.execute(
+        "DELETE FROM jobs
+         WHERE kind = $1 AND lease_until <= $2
+           AND key IN (SELECT key FROM jobs WHERE kind = $1 AND lease_until <= $2 LIMIT $3)",
+        &[&kind, &before, &limit],
+    )
+}
+
 /// Extends a lease; `false` if it was lost.
 pub fn hold(tx: &mut Tx<'_>, job: &Job, lease: i64) -> Result<bool, MetaError> {
     let until = tx.now_micros().saturating_add(lease);

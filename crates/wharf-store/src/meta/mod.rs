@@ -8,6 +8,7 @@
 pub mod accounts;
 pub mod archive;
 pub mod blobs;
+pub mod current;
 pub mod dialect;
 mod error;
 pub mod events;

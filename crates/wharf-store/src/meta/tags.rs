@@ -15,7 +15,7 @@ pub fn find(tx: &mut Tx<'_>, repository_id: i64, name: &str) -> Result<Option<St
     )
 }
 
-/// Points a tag at a manifest, new or moved.
+/// Points a tag at a manifest, new or moved, whatever it points at.
 pub fn put(tx: &mut Tx<'_>, repository_id: i64, name: &str, digest: &str) -> Result<(), MetaError> {
     let now = tx.now_micros();
     tx.execute_later(
@@ -25,6 +25,31 @@ pub fn put(tx: &mut Tx<'_>, repository_id: i64, name: &str, digest: &str) -> Res
         &[&repository_id, &name, &digest, &now],
     )?;
     Ok(())
+}
+
+/// Points a tag at a manifest if it still points at `from` (`None`: if there is still no such tag). Answers whether it
+/// did: on PostgreSQL another transaction may have been faster, and is committed then.
+pub fn point(
+    tx: &mut Tx<'_>,
+    repository_id: i64,
+    name: &str,
+    from: Option<&str>,
+    digest: &str,
+) -> Result<bool, MetaError> {
+    let now = tx.now_micros();
+    let changed = match from {
+        None => tx.execute(
+            "INSERT INTO tags (repository_id, name, digest, updated_at)
+             VALUES ($1, $2, $3, $4)
+             ON CONFLICT (repository_id, name) DO NOTHING",
+            &[&repository_id, &name, &digest, &now],
+        )?,
+        Some(from) => tx.execute(
+            "UPDATE tags SET digest = $3, updated_at = $4 WHERE repository_id = $1 AND name = $2 AND digest = $5",
+            &[&repository_id, &name, &digest, &now, &from],
+        )?,
+    };
+    Ok(changed == 1)
 }
 
 /// Removes one tag.

@@ -1,0 +1,202 @@
+//! Several nodes on one metadata store and one object store: each a registry with a memory of its own.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use wharf_iam::decision::Need;
+use wharf_registry::{
+    Authorized, BodyStream, Caller, Clock, EncryptionType, NewRepository, Nodes, Options, PutImage,
+    PutOutcome, Registry, RegistryError, StoredManifest,
+};
+use wharf_store::meta::{Meta, SqliteOptions};
+use wharf_store::object::{MemoryObjects, ObjectStore};
+use wharf_store::seal::{DataKey, RootKey};
+use wharf_types::{
+    AccountId, Digest, Manifest, MediaType, Mutability, Region, RegistryRef, RepositoryRef, Tag, Timestamp,
+};
+
+pub const ACCOUNT: &str = "123456789012";
+pub type At = Authorized<RepositoryRef>;
+
+/// What nodes share, and how they are opened.
+pub struct Cluster {
+    pub meta: Meta,
+    pub clock: Clock,
+    pub options: Options,
+    pub objects: Arc<dyn ObjectStore>,
+    root: DataKey,
+    _dir: tempfile::TempDir,
+}
+
+impl Cluster {
+    pub async fn new() -> Self {
+        Self::with(|_| ()).await
+    }
+
+    pub async fn with(change: impl FnOnce(&mut Options)) -> Self {
+        let mut options = Options::new(account(), region());
+        options.nodes = Nodes::Many;
+        change(&mut options);
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Clock::manual(Timestamp::from_micros(1_700_000_000_000_000));
+        let Clock::Manual(now) = clock.clone() else { unreachable!("it was made so") };
+        let sqlite =
+            SqliteOptions { clock: Arc::new(move || now.load(Ordering::SeqCst)), ..SqliteOptions::default() };
+        let meta = Meta::open_sqlite(&dir.path().join("meta.db"), sqlite).unwrap();
+        Self {
+            meta,
+            clock,
+            options,
+            objects: Arc::new(MemoryObjects::new()),
+            root: DataKey::generate().unwrap(),
+            _dir: dir,
+        }
+    }
+
+    /// As much time as a node may go on by what it remembers, and a little.
+    pub fn a_second_passes(&self) {
+        self.clock.advance(Duration::from_millis(1001));
+    }
+
+    /// Another node.
+    pub async fn node(&self) -> Node {
+        let (options, clock, meta) = (self.options.clone(), self.clock.clone(), self.meta.clone());
+        let root = RootKey::from_key(&self.root);
+        let registry = Registry::open(options, clock, meta, Arc::clone(&self.objects), root).await.unwrap();
+        Node { registry }
+    }
+
+    pub async fn nodes<const N: usize>(&self) -> [Node; N] {
+        let mut nodes = Vec::new();
+        for _ in 0..N {
+            nodes.push(self.node().await);
+        }
+        nodes.try_into().unwrap_or_else(|_| unreachable!("there are N"))
+    }
+}
+
+/// One node.
+#[derive(Clone)]
+pub struct Node {
+    pub registry: Registry,
+}
+
+impl std::ops::Deref for Node {
+    type Target = Registry;
+
+    fn deref(&self) -> &Registry {
+        &self.registry
+    }
+}
+
+impl Node {
+    pub async fn may<T>(&self, target: T) -> Authorized<T> {
+        let caller = Caller::root(account(), "AKIATEST");
+        self.registry.authorize(&caller, target, &[Need::new("ecr:*", "*", account())]).await.unwrap()
+    }
+
+    pub async fn here(&self) -> Authorized<RegistryRef> {
+        self.may(RegistryRef::new(account(), region())).await
+    }
+
+    pub async fn at(&self, name: &str) -> At {
+        self.may(RegistryRef::new(account(), region()).repository(name.parse().unwrap())).await
+    }
+
+    pub async fn create(&self, name: &str, mutability: Mutability) -> At {
+        self.create_with(name, mutability, EncryptionType::Aes256).await
+    }
+
+    pub async fn create_with(
+        &self,
+        name: &str,
+        mutability: Mutability,
+        encryption_type: EncryptionType,
+    ) -> At {
+        let at = self.at(name).await;
+        let new = NewRepository {
+            mutability,
+            scan_on_push: false,
+            encryption_type,
+            kms_key: None,
+            tags: Vec::new(),
+        };
+        self.registry.create_repository(&at, new).await.unwrap();
+        at
+    }
+
+    pub async fn blob(&self, at: &At, content: &[u8]) -> Digest {
+        let digest = Digest::sha256(content);
+        self.registry.put_blob(at, digest, body(content)).await.unwrap();
+        digest
+    }
+
+    /// Pushes the blobs of an image and gives its manifest.
+    pub async fn image(&self, at: &At, text: &str) -> Manifest {
+        let config = self.blob(at, format!("config of {text}").as_bytes()).await;
+        let layer = self.blob(at, format!("layer of {text}").as_bytes()).await;
+        image_of(config, &[layer])
+    }
+
+    pub async fn put(
+        &self,
+        at: &At,
+        manifest: Manifest,
+        tag: Option<&str>,
+    ) -> Result<PutOutcome, RegistryError> {
+        let tags: Vec<Tag> = tag.iter().map(|tag| tag.parse().unwrap()).collect();
+        self.registry.put_image(at, PutImage { manifest, digest: None, tags }).await
+    }
+
+    /// Pushes a whole image.
+    pub async fn push(&self, at: &At, text: &str, tag: Option<&str>) -> Digest {
+        let manifest = self.image(at, text).await;
+        self.put(at, manifest, tag).await.unwrap().digest
+    }
+
+    /// Pulls as the OCI face does: from memory alone if that may answer.
+    pub async fn pull(&self, at: &At, reference: &str) -> Result<Digest, RegistryError> {
+        Ok(self.manifest(at, reference).await?.digest)
+    }
+
+    pub async fn manifest(&self, at: &At, reference: &str) -> Result<Arc<StoredManifest>, RegistryError> {
+        let reference = reference.parse().unwrap();
+        match self.registry.get_manifest_now(at, &reference, &[]) {
+            Some(answer) => answer,
+            None => self.registry.get_manifest(at, &reference, &[]).await,
+        }
+    }
+
+    pub async fn read(&self, at: &At, digest: &Digest) -> Result<Bytes, RegistryError> {
+        self.registry.open_blob(at, digest).await?.read_all(64 << 20).await
+    }
+}
+
+pub fn account() -> AccountId {
+    ACCOUNT.parse().unwrap()
+}
+
+pub fn region() -> Region {
+    "us-east-1".parse().unwrap()
+}
+
+/// A request body in one piece.
+pub fn body(content: &[u8]) -> BodyStream {
+    Box::pin(futures_util::stream::iter([Ok(Bytes::copy_from_slice(content))]))
+}
+
+pub fn image_of(config: Digest, layers: &[Digest]) -> Manifest {
+    let layer = |digest: &Digest| {
+        format!(r#"{{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"{digest}","size":20}}"#)
+    };
+    let layers: Vec<String> = layers.iter().map(layer).collect();
+    let text = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{}","config":{{"mediaType":"{}","digest":"{config}","size":10}},"layers":[{}]}}"#,
+        MediaType::OCI_MANIFEST,
+        MediaType::OCI_CONFIG,
+        layers.join(",")
+    );
+    Manifest::parse(Bytes::from(text), None).unwrap()
+}
