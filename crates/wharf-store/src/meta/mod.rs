@@ -8,6 +8,7 @@ pub mod accounts;
 pub mod archive;
 pub mod blobs;
 mod copier;
+pub mod copy;
 pub mod dialect;
 mod error;
 pub mod events;

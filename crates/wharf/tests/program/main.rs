@@ -5,6 +5,7 @@ mod certificates;
 mod client;
 mod commands;
 mod in_use;
+mod migrating;
 mod moving;
 mod server;
 mod serving;
