@@ -10,6 +10,7 @@ use wharf_types::{AccountId, Reference, Region, RepositoryName};
 use crate::client::arguments::ClientAction;
 use crate::import;
 use crate::in_use::InUseAction;
+use crate::migrate;
 use crate::settings::{Kind, SETTINGS, Setting, Value};
 
 /// Amazon ECR that you run yourself: the ECR API for AWS clients, OCI Distribution for container clients.
@@ -128,6 +129,17 @@ login), or --username; for ecr:// the AWS CLI's variables and profiles. See docs
 
 Exit status: 0 source and destination are the same, 1 they differ or it failed, 2 used wrongly.")]
     Import(Box<import::Arguments>),
+    /// Move a whole deployment, which nobody serves meanwhile, to other stores
+    #[command(after_help = "\
+Examples:
+  wharf migrate --from /var/lib/wharf --to /mnt/wharf
+
+Copies all metadata row by row and all blobs as they are stored, compares both, and leaves the source as it was: the same
+accounts, keys, images and digests. Interrupted, it is started again and goes on. The destination is not served before
+it is whole. Uploads that are under way are left out; clients begin them anew.
+
+Exit status: 0 moved and the same, 1 not, 2 used wrongly.")]
+    Migrate(migrate::Arguments),
     /// Manage images
     #[command(subcommand)]
     Image(ImageAction),

@@ -11,6 +11,7 @@ mod import;
 mod in_use;
 mod lifecycle;
 mod logging;
+mod migrate;
 mod notify;
 mod ops;
 mod policy;
@@ -136,6 +137,11 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             logging::install(settings.log_format, "warn")?;
             return runtime()?.block_on(import::run(*arguments, &settings));
         }
+        Action::Migrate(arguments) => {
+            let settings = Settings::from_layers(&read_settings(&place, &[])?)?;
+            logging::install(settings.log_format, "warn")?;
+            return runtime()?.block_on(migrate::run(arguments));
+        }
         Action::Operations => return say(&wharf_http::aws::operations_markdown()),
         Action::Dialect => return say(&app::dialect_markdown()),
         Action::Version => return say(concat!("wharf ", env!("CARGO_PKG_VERSION"))),
@@ -237,6 +243,7 @@ fn request(action: Action) -> anyhow::Result<(AdminRequest, bool)> {
         | Action::Client(_)
         | Action::InUse(_)
         | Action::Import(_)
+        | Action::Migrate(_)
         | Action::Operations
         | Action::Dialect
         | Action::Version => anyhow::bail!("not a command for the data directory's owner"),

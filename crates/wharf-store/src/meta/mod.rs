@@ -9,6 +9,7 @@ pub mod accounts;
 pub mod archive;
 pub mod blobs;
 pub mod current;
+pub mod copy;
 pub mod dialect;
 mod error;
 pub mod events;

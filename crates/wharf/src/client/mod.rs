@@ -26,3 +26,4 @@ pub use http::HttpClient;
 pub use kubelet::kubelet_credential_provider;
 pub use login::login;
 pub use registry_host::{RegistryHost, is_loopback};
+pub use replace::{read as read_file, replace as replace_file};

@@ -28,6 +28,9 @@ use self::report::{Progress, Report};
 use self::source::{Found, Source};
 use crate::settings::Settings;
 
+/// Repositories imported at a time.
+const REPOSITORIES: usize = 4;
+
 /// Both ends, and what is to be done between them.
 struct Import {
     source: Source,
@@ -74,7 +77,8 @@ pub async fn run(arguments: Arguments, settings: &Settings) -> anyhow::Result<Ex
         },
     };
     let importing = futures_util::stream::iter(&plan).map(|(found, to)| import.repository(found, to));
-    let repositories = importing.buffer_unordered(import.options.jobs).collect().await;
+    // Each asks for so many manifests at a time itself.
+    let repositories = importing.buffer_unordered(import.options.jobs.min(REPOSITORIES)).collect().await;
     let differences = if arguments.registry_policy { import.registry_policy().await } else { Vec::new() };
     import.progress.clear();
     let report = Report::new(import.options.dry_run, repositories, differences);

@@ -351,8 +351,8 @@ impl Work<'_> {
             differences.insert(format!("image {digest} is missing"));
         }
         self.report.differences.extend(differences);
-        let own = there.tags.keys().filter(|tag| !roots.tags.keys().any(|theirs| theirs.as_str() == &***tag));
-        let own = own.count();
+        let theirs: HashSet<&str> = roots.tags.keys().map(Tag::as_str).collect();
+        let own = there.tags.keys().filter(|tag| !theirs.contains(&***tag)).count();
         if own > 0 && self.import.options.tags.is_empty() {
             self.report.notes.push(format!("{own} tags are only at the destination"));
         }

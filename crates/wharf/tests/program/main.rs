@@ -6,6 +6,7 @@ mod client;
 mod commands;
 mod in_use;
 mod kubernetes;
+mod migrating;
 mod moving;
 mod server;
 mod serving;

@@ -1,7 +1,7 @@
 //! `wharf import`, from one real server, or an image layout, into another.
 
 mod gate;
-mod layout;
+pub mod layout;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -206,7 +206,9 @@ fn a_wharf_moves_into_another_with_everything() {
 #[test]
 fn tags_that_are_asked_for_come_with_what_they_need_and_what_signs_them() {
     let parent = tempfile::tempdir().unwrap();
-    let (old, new) = (House::new(&parent, "old", &[]), House::new(&parent, "new", &[]));
+    // A registry that wants tokens.
+    let old = House::new(&parent, "old", &["--anonymous-hosts", "127.0.0.1"]);
+    let new = House::new(&parent, "new", &[]);
     let (mut layout, digests) = assorted(&parent.path().join("layout"));
     let digest = |name: &str| digests.iter().find(|(known, _)| *known == name).unwrap().1.clone();
     let signature = layout.image("by tag", &[b"signed by tag"], None);
