@@ -21,7 +21,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-pub use cloud::{CloudObjects, CloudUrl};
+pub use cloud::{CloudObjects, CloudUrl, CloudUrlError};
 pub use disk::DiskObjects;
 pub use id::{ObjectId, ObjectIdError};
 pub use memory::MemoryObjects;
@@ -129,6 +129,18 @@ pub trait ObjectStore: Send + Sync + 'static {
     /// [`create`](Self::create) by one process, once.
     fn is_shared(&self) -> bool {
         false
+    }
+
+    /// Looks whether a writer has finished the object that the upload of `state` fills, which nobody recorded: its node
+    /// died. If so, what was acknowledged is put where a writer can go on from it, and the state for that is returned:
+    /// it must be recorded before anybody [`resume`](Self::resume)s with it. `None`: go on with `state`.
+    fn reopen(
+        &self,
+        id: ObjectId,
+        state: WriterState,
+    ) -> BoxFuture<'_, Result<Option<WriterState>, ObjectError>> {
+        let _ = (id, state);
+        std::future::ready(Ok(None)).boxed()
     }
 
     /// Told once nobody will resume the finished object: what was kept for that may go.

@@ -1,5 +1,7 @@
 //! Two nodes, one upload.
 
+use std::time::Duration;
+
 use wharf_store::object::{ObjectId, ObjectStore};
 
 use crate::server::Server;
@@ -46,16 +48,13 @@ async fn what_was_completed_and_not_recorded_is_completed_again() {
         // What a segment looks like that was sealed with another nonce.
         first.append(bytes(MIB, 4)).await.unwrap();
         first.finish().await.unwrap();
-        let mut again = two.resume(id, state.clone(), acknowledged as u64).await.unwrap();
+        let reopened = two.reopen(id, state.clone()).await.unwrap().expect("it was completed");
+        assert_eq!(one.reopen(id, reopened.clone()).await.unwrap(), None, "the new upload is open");
+        let mut again = two.resume(id, reopened.clone(), acknowledged as u64).await.unwrap();
         again.append(content.slice(acknowledged..)).await.unwrap();
         again.finish().await.unwrap();
         assert!(read_whole(&one, id).await == content, "{acknowledged}");
-        two.settled(id).await.unwrap();
-        // Whoever comes too late changes nothing.
-        let mut late = one.resume(id, state, acknowledged as u64).await.unwrap();
-        late.append(bytes(9 * MIB, 5)).await.unwrap();
-        drop(late);
-        assert!(read_whole(&one, id).await == content, "{acknowledged}");
+        assert!(one.reopen(id, reopened).await.unwrap().is_some(), "now this one is completed");
         one.delete(id).await.unwrap();
     }
     server.nothing_left().await;
@@ -65,7 +64,7 @@ async fn what_was_completed_and_not_recorded_is_completed_again() {
 #[tokio::test]
 async fn a_writer_that_was_given_up_cannot_complete_over_its_successor() {
     let Some(server) = Server::start() else { return };
-    let (one, two) = (server.node().await, server.node().await);
+    let (one, two) = (server.patient_node(Duration::from_millis(300)).await, server.node().await);
     let content = bytes(10 * MIB, 6);
     let id = ObjectId::random();
     let mut writer = one.create(id).await.unwrap();

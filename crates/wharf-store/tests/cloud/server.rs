@@ -122,9 +122,14 @@ impl Server {
 
     /// A store in the bucket, as a node of its own sees it.
     pub async fn node(&self) -> CloudObjects {
+        self.patient_node(Duration::from_secs(60)).await
+    }
+
+    /// The same, which repeats failing requests for so long. (moto answers 500 to what S3 and Garage answer 404.)
+    pub async fn patient_node(&self, patience: Duration) -> CloudObjects {
         let started = Instant::now();
         loop {
-            match CloudObjects::open(&self.url_at(self.address)).await {
+            match CloudObjects::open(&self.url_at(self.address).with_patience(patience)).await {
                 Ok(objects) => return objects,
                 // Garage makes its bucket after it has begun to listen.
                 Err(error) if started.elapsed() > Duration::from_secs(60) => panic!("{error:?}"),

@@ -148,12 +148,17 @@ pub const SETTINGS: &[Setting] = &[
         "Root of the key ring, 32 bytes in base64, instead of a file; only in the environment",
     ),
     setting("metadata", Kind::Choice(&["sqlite"]), "sqlite", "Where metadata is kept"),
-    setting("blobs", Kind::Choice(&["disk"]), "disk", "Where blobs are kept"),
+    setting(
+        "blobs",
+        Kind::Text,
+        "disk",
+        "Where blobs are kept: disk, or a bucket: s3://bucket/prefix?endpoint=…, gs://…, az://…",
+    ),
     setting(
         "archive",
         Kind::Text,
         "",
-        "Directory, on cheaper disks, for content that only archived images need; empty leaves it where it is",
+        "Directory or bucket, cheaper, for content that only archived images need; empty leaves it where it is",
     ),
     setting(
         "archive_restore_on_pull",

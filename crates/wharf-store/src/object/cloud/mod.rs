@@ -9,9 +9,10 @@
 //!
 //! **Several nodes** write to one bucket, and buckets have no locks; some ignore conditional requests. What keeps a
 //! late writer from doing harm is: a key belongs to one upload forever; who resumes an upload has moved its row first
-//! ([`ObjectStore::is_shared`]), so nobody else's object can become a blob; all who resume it share one multipart
-//! upload, which completes once, and only with the parts its completer names by their ETags. Who finds it completed by
-//! somebody else copies the acknowledged parts into a new one, if the store says that they are the same.
+//! ([`ObjectStore::is_shared`]), so nothing that an earlier writer finishes can become a blob; and what was resumed is
+//! completed only through the multipart upload that the row names, which can happen once, with the parts that its
+//! completer names by their ETags. Where that has happened and nobody recorded it (the node died), the acknowledged
+//! parts are copied into a new multipart upload, and the row is moved to name that one, before anybody goes on.
 
 mod failure;
 mod location;
@@ -22,6 +23,7 @@ mod state;
 mod writer;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -46,6 +48,8 @@ const MAX_PARTS: usize = 10_000;
 const LAYOUT: &str = "wharf objects 1\n";
 /// Objects whose leftovers are looked for at once when many are deleted.
 const DELETED_AT_ONCE: usize = 8;
+/// What the library does not repeat is repeated if no more time than this has gone by.
+const REPEATED: Duration = Duration::from_secs(2);
 /// First part of the name of a marker for a multipart upload.
 const UPLOAD: &str = "upload-";
 
@@ -133,7 +137,8 @@ impl Cloud {
     /// Begins a multipart upload for an object and notes its id where [`leftovers`](Self::leftovers) finds it.
     async fn begin_upload(&self, id: ObjectId) -> Result<String, ObjectError> {
         let failed = |error| failure::of_store("beginning a multipart upload", error);
-        let upload = self.bucket.create_multipart(&self.object_path(id)).await.map_err(failed)?;
+        let path = self.object_path(id);
+        let upload = self.repeat(|| self.bucket.create_multipart(&path)).await.map_err(failed)?;
         if let Some(name) = upload_marker(&upload) {
             let path = self.aside_path(id, &name);
             self.put(&path, PutPayload::new(), "noting a multipart upload").await?;
@@ -141,35 +146,53 @@ impl Cloud {
         Ok(upload)
     }
 
+    /// Repeats what the library does not: requests to delete, and answers that break off in the middle.
+    async fn repeat<T, F>(&self, act: impl Fn() -> F) -> Result<T, object_store::Error>
+    where
+        F: Future<Output = Result<T, object_store::Error>>,
+    {
+        let (began, mut pause) = (Instant::now(), Duration::from_millis(50));
+        loop {
+            match act().await {
+                Err(object_store::Error::Generic { .. }) if began.elapsed() < REPEATED => {
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
     /// Aborts the multipart uploads of an object and returns the keys of all that belongs to it unfinished.
     async fn leftovers(&self, id: ObjectId) -> Result<Vec<Path>, ObjectError> {
         let failed = |error| failure::of_store("looking for what an upload left", error);
         let prefix = self.path(["writing", &id.to_string()]);
-        let mut found = Vec::new();
-        let mut listed = self.bucket.list(Some(&prefix));
-        while let Some(entry) = listed.try_next().await.map_err(failed)? {
-            if let Some(upload) = entry.location.filename().and_then(upload_of_marker) {
-                match self.bucket.abort_multipart(&self.object_path(id), &upload).await {
-                    Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                    Err(error) => return Err(failure::of_store("aborting a multipart upload", error)),
-                }
+        let list = || self.bucket.list(Some(&prefix)).map_ok(|entry| entry.location).try_collect::<Vec<_>>();
+        let found = self.repeat(list).await.map_err(failed)?;
+        let path = self.object_path(id);
+        for upload in found.iter().filter_map(Path::filename).filter_map(upload_of_marker) {
+            match self.repeat(|| self.bucket.abort_multipart(&path, &upload)).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(failure::of_store("aborting a multipart upload", error)),
             }
-            found.push(entry.location);
         }
         Ok(found)
     }
 
     /// Removes keys, many with one request where the store can. Missing ones are fine.
     async fn remove(&self, paths: Vec<Path>) -> Result<(), ObjectError> {
-        let mut removed = self.bucket.delete_stream(stream::iter(paths.into_iter().map(Ok)).boxed());
-        let mut outcome = Ok(());
-        while let Some(path) = removed.next().await {
-            match path {
-                Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(error) => outcome = Err(failure::of_store("deleting objects", error)),
+        let remove = || async {
+            let mut removed = self.bucket.delete_stream(stream::iter(paths.clone()).map(Ok).boxed());
+            let mut outcome = Ok(());
+            while let Some(path) = removed.next().await {
+                match path {
+                    Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+                    Err(error) => outcome = Err(error),
+                }
             }
-        }
-        outcome
+            outcome
+        };
+        self.repeat(remove).await.map_err(|error| failure::of_store("deleting objects", error))
     }
 
     /// Removes what belongs to an unfinished object and is not needed any more, without anybody waiting for it. What
@@ -185,6 +208,40 @@ impl Cloud {
                 tracing::debug!(%error, object.id = %id, "what an upload left in the bucket stays for now");
             }
         });
+    }
+
+    /// Begins another multipart upload where somebody has completed the one of `state`, with the acknowledged parts
+    /// taken from the object that was made. Each must get the ETag it had: these are the bytes that were acknowledged.
+    async fn reopen(
+        self: Arc<Self>,
+        id: ObjectId,
+        state: WriterState,
+    ) -> Result<Option<WriterState>, ObjectError> {
+        let doing = "copying an upload that was completed before";
+        let Some(mut state) = State::decode(&state) else { return Ok(None) };
+        let _right = self.rights.take(id).await;
+        let Some((size, etag)) = self.head(id).await? else { return Ok(None) };
+        if etag.is_some() && etag == state.replaces {
+            return Ok(None);
+        }
+        let expected = state.part_size.saturating_mul(state.parts.len() as u64);
+        if size < expected || etag.is_none() {
+            return Err(ObjectError::Short { id, expected, found: size });
+        }
+        let (path, upload) = (self.object_path(id), self.begin_upload(id).await?);
+        for (number, known) in state.parts.iter().enumerate() {
+            let start = number as u64 * state.part_size;
+            let failed = |error| failure::of_object(id, doing, error);
+            let bytes = self.bucket.get_range(&path, start..start + state.part_size).await.map_err(failed)?;
+            let copied =
+                writer::put_part(Arc::clone(&self), path.clone(), upload.clone(), number, bytes.into()).await;
+            if copied.map_err(failed)?.content_id != *known || writer::md5_of(known).is_none() {
+                return Err(failure::invalid(doing, "it has other content"));
+            }
+        }
+        state.outdated.extend(upload_marker(&state.upload));
+        (state.upload, state.replaces) = (upload, etag);
+        Ok(Some(state.encode()))
     }
 
     async fn delete(&self, ids: &[ObjectId]) -> Result<(), ObjectError> {
@@ -203,24 +260,31 @@ impl Cloud {
     }
 
     async fn list(&self, after: Option<ObjectId>, limit: usize) -> Result<Vec<(ObjectId, u64)>, ObjectError> {
+        let page = || self.list_once(after, limit);
+        let page = self.repeat(page).await.map_err(|error| failure::of_store("listing objects", error))?;
+        let ids = after.into_iter().chain(page.iter().map(|(id, _)| *id));
+        match ids.is_sorted_by(|one, next| one < next) {
+            true => Ok(page),
+            false => Err(failure::invalid("listing objects", "the store does not list keys in order")),
+        }
+    }
+
+    async fn list_once(
+        &self,
+        after: Option<ObjectId>,
+        limit: usize,
+    ) -> Result<Vec<(ObjectId, u64)>, object_store::Error> {
         let prefix = self.path(["objects"]);
         let mut listed = match after {
             Some(after) => self.bucket.list_with_offset(Some(&prefix), &self.object_path(after)),
             None => self.bucket.list(Some(&prefix)),
         };
-        let mut page: Vec<(ObjectId, u64)> = Vec::new();
+        let mut page = Vec::new();
         while page.len() < limit {
-            let next = listed.try_next().await;
-            let Some(entry) = next.map_err(|error| failure::of_store("listing objects", error))? else {
-                break;
-            };
-            let Some(id) = entry.location.filename().and_then(|name| name.parse::<ObjectId>().ok()) else {
-                continue;
-            };
-            if page.last().map(|(last, _)| *last).or(after).is_some_and(|last| id <= last) {
-                return Err(failure::invalid("listing objects", "the store does not list keys in order"));
+            let Some(entry) = listed.try_next().await? else { break };
+            if let Some(id) = entry.location.filename().and_then(|name| name.parse().ok()) {
+                page.push((id, entry.size));
             }
-            page.push((id, entry.size));
         }
         Ok(page)
     }
@@ -296,6 +360,14 @@ impl ObjectStore for CloudObjects {
 
     fn is_shared(&self) -> bool {
         true
+    }
+
+    fn reopen(
+        &self,
+        id: ObjectId,
+        state: WriterState,
+    ) -> BoxFuture<'_, Result<Option<WriterState>, ObjectError>> {
+        Arc::clone(&self.0).reopen(id, state).boxed()
     }
 
     fn settled(&self, id: ObjectId) -> BoxFuture<'_, Result<(), ObjectError>> {

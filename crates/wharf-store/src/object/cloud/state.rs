@@ -46,6 +46,9 @@ pub(super) struct State {
     pub tail: Tail,
     /// Objects beside it that nobody needs once this state is recorded.
     pub outdated: Vec<String>,
+    /// ETag of an object that an earlier upload was completed to and that this one replaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<String>,
 }
 
 impl State {
@@ -56,7 +59,7 @@ impl State {
         tail: Tail,
         outdated: Vec<String>,
     ) -> Self {
-        Self { format: FORMAT, upload, part_size, parts, tail, outdated }
+        Self { format: FORMAT, upload, part_size, parts, tail, outdated, replaces: None }
     }
 
     /// Bytes that are durable.

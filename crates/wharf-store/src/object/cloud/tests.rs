@@ -1,21 +1,14 @@
-//! The contract on the library's store in memory; real servers are met in `tests/cloud`.
+//! What no server is needed for; the contract is kept on real ones in `tests/cloud`.
 
 use object_store::memory::InMemory;
 
 use super::*;
-use crate::object::testing::contract;
 
 async fn in_memory() -> (Arc<InMemory>, CloudObjects) {
     let bucket = Arc::new(InMemory::new());
     let prefix = Path::from("some/prefix");
     let objects = CloudObjects::over(Arc::clone(&bucket) as Arc<dyn Bucket>, prefix).await.unwrap();
     (bucket, objects)
-}
-
-#[tokio::test]
-async fn keeps_the_contract() {
-    let (_, objects) = in_memory().await;
-    contract::run_all(&objects).await;
 }
 
 #[tokio::test]

@@ -27,8 +27,6 @@ pub(super) struct CloudWriter {
     shared: bool,
     /// What the store called the parts that it has.
     parts: Vec<String>,
-    /// How many of them the last checkpoint named.
-    acknowledged: usize,
     /// The tail of the checkpoint this began at, until somebody needs it.
     unread: Option<Tail>,
     filling: Vec<Bytes>,
@@ -36,15 +34,17 @@ pub(super) struct CloudWriter {
     sending: Option<Sending>,
     /// Tails that the next state replaces.
     outdated: Vec<String>,
-    /// Tails that no recorded state names.
+    /// What no recorded state names.
     unneeded: Vec<String>,
+    /// See [`State`].
+    replaces: Option<String>,
     /// Set before each operation and cleared when it succeeded.
     poisoned: bool,
 }
 
-/// A part on its way. It stays in memory until it is there.
+/// A part on its way.
 struct Sending {
-    payload: PutPayload,
+    len: usize,
     task: JoinHandle<Result<PartId, Error>>,
 }
 
@@ -63,26 +63,26 @@ impl CloudWriter {
             upload: None,
             shared: false,
             parts: Vec::new(),
-            acknowledged: 0,
             unread: None,
             filling: Vec::new(),
             filled: 0,
             sending: None,
             outdated: Vec::new(),
             unneeded: Vec::new(),
+            replaces: None,
             poisoned: false,
         }
     }
 
     pub(super) fn resumed(cloud: Arc<Cloud>, id: ObjectId, right: Right, state: State) -> Self {
-        let State { upload, parts, tail, outdated, .. } = state;
+        let State { upload, parts, tail, outdated, replaces, .. } = state;
         Self {
             upload: Some(upload),
             shared: true,
-            acknowledged: parts.len(),
             parts,
             unread: Some(tail),
             unneeded: outdated,
+            replaces,
             ..Self::new(cloud, id, right)
         }
     }
@@ -157,12 +157,12 @@ impl CloudWriter {
         let payload = self.take_payload();
         let busy = self.right.exercise().await?;
         let (cloud, path) = (Arc::clone(&self.cloud), self.cloud.object_path(self.id));
-        let (number, sent) = (self.parts.len(), payload.clone());
+        let (number, len) = (self.parts.len(), payload.content_length());
         let task = tokio::spawn(async move {
             let _busy = busy;
-            put_part(cloud, path, upload, number, sent).await
+            put_part(cloud, path, upload, number, payload).await
         });
-        self.sending = Some(Sending { payload, task });
+        self.sending = Some(Sending { len, task });
         Ok(())
     }
 
@@ -173,44 +173,9 @@ impl CloudWriter {
         let sent = (&mut sending.task).await;
         let part = match sent.map_err(|stopped| failure::invalid(doing, stopped.to_string()))? {
             Ok(part) => part.content_id,
-            // Somebody has completed or aborted the upload. Nothing but this part came after the checkpoint.
-            Err(Error::NotFound { .. }) if self.shared && self.parts.len() == self.acknowledged => {
-                return self.rebuild(sending.payload.clone()).await;
-            }
-            Err(error) => return Err(failure::of_object(self.id, doing, error)),
+            Err(error) => return Err(failure::of_store(doing, error)),
         };
         self.parts.push(part);
-        Ok(())
-    }
-
-    /// Begins another multipart upload with the acknowledged parts, taken from the object that an earlier finish made
-    /// and nobody has recorded, and `payload` after them. Each part must get the ETag that it had: these bytes are what
-    /// was acknowledged.
-    async fn rebuild(&mut self, payload: PutPayload) -> Result<(), ObjectError> {
-        let doing = "copying an upload that was completed before";
-        let failed = |error| failure::of_object(self.id, doing, error);
-        let path = self.cloud.object_path(self.id);
-        let _busy = self.right.exercise().await?;
-        let found = self.cloud.head(self.id).await?.ok_or(ObjectError::NotFound(self.id))?;
-        let acknowledged = (self.parts.len() * PART_SIZE) as u64;
-        if found.0 < acknowledged {
-            return Err(ObjectError::Short { id: self.id, expected: acknowledged, found: found.0 });
-        }
-        let upload = self.cloud.begin_upload(self.id).await?;
-        for (number, expected) in self.parts.iter().enumerate() {
-            let start = (number * PART_SIZE) as u64;
-            let range = start..start + PART_SIZE as u64;
-            let bytes = self.cloud.bucket.get_range(&path, range).await.map_err(failed)?;
-            let part =
-                put_part(Arc::clone(&self.cloud), path.clone(), upload.clone(), number, bytes.into()).await;
-            if md5_of(expected).is_none() || part.map_err(failed)?.content_id != *expected {
-                return Err(failure::invalid(doing, "it has other content"));
-            }
-        }
-        let part = put_part(Arc::clone(&self.cloud), path, upload.clone(), self.parts.len(), payload).await;
-        self.parts.push(part.map_err(failed)?.content_id);
-        let before = self.upload.replace(upload);
-        self.unneeded.extend(before.as_deref().and_then(upload_marker));
         Ok(())
     }
 
@@ -233,10 +198,10 @@ impl CloudWriter {
             drop(busy);
             Tail::Aside { name, len: self.filled as u64 }
         };
-        let state =
+        let mut state =
             State::new(upload, PART_SIZE as u64, self.parts.clone(), tail.clone(), self.outdated.clone());
+        state.replaces.clone_from(&self.replaces);
         self.shared = true;
-        self.acknowledged = self.parts.len();
         if let Tail::Aside { name, .. } = tail {
             self.outdated.push(name);
         }
@@ -262,7 +227,7 @@ impl CloudWriter {
             self.send().await?;
         }
         // Parts that a checkpoint names are full.
-        let last = self.sending.as_ref().map_or(PART_SIZE, |sending| sending.payload.content_length());
+        let last = self.sending.as_ref().map_or(PART_SIZE, |sending| sending.len);
         self.arrive().await?;
         let size = ((self.parts.len() - 1) * PART_SIZE + last) as u64;
         let upload = self.upload().await?;
@@ -283,7 +248,7 @@ impl CloudWriter {
                 // The answer may be what was lost; a repeated request then finds no upload.
                 let ours = matches!(&found, Ok(Some((found, etag))) if *found == size && self.is_ours(etag.as_deref()));
                 if !ours {
-                    return Err(failure::of_object(self.id, "completing an object", error));
+                    return Err(failure::of_store("completing an object", error));
                 }
             }
         }
@@ -300,7 +265,7 @@ impl CloudWriter {
 
 /// Uploads a part. The library hashes it when its future is first polled, which takes milliseconds: not on a thread
 /// that others wait for.
-async fn put_part(
+pub(super) async fn put_part(
     cloud: Arc<Cloud>,
     path: object_store::path::Path,
     upload: String,
@@ -320,7 +285,7 @@ async fn put_part(
 }
 
 /// The MD5 that an ETag is, if it looks like one.
-fn md5_of(etag: &str) -> Option<[u8; 16]> {
+pub(super) fn md5_of(etag: &str) -> Option<[u8; 16]> {
     let mut md5 = [0; 16];
     hex::decode_to_slice(etag.trim_matches('"'), &mut md5).ok()?;
     Some(md5)

@@ -31,7 +31,7 @@ pub enum Fault {
 
 /// Which calls fail, and how often each was made. Shared by a store and its readers and writers; clones are the same.
 /// Calls have the names of the trait methods: `create`, `resume`, `open`, `delete`, `list`, `deployment_marker`,
-/// `write_deployment_marker`, `free_space`, `settled`, `append`, `checkpoint`, `finish`, `abort`, `read_at`.
+/// `write_deployment_marker`, `free_space`, `reopen`, `settled`, `append`, `checkpoint`, `finish`, `abort`, `read_at`.
 #[derive(Debug, Clone, Default)]
 pub struct Faults(Arc<Mutex<State>>);
 
@@ -197,6 +197,14 @@ impl ObjectStore for FaultyObjects {
 
     fn is_shared(&self) -> bool {
         self.inner.is_shared()
+    }
+
+    fn reopen(
+        &self,
+        id: ObjectId,
+        state: WriterState,
+    ) -> BoxFuture<'_, Result<Option<WriterState>, ObjectError>> {
+        async move { self.faults.around("reopen", self.inner.reopen(id, state)).await }.boxed()
     }
 
     fn settled(&self, id: ObjectId) -> BoxFuture<'_, Result<(), ObjectError>> {
