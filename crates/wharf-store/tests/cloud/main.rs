@@ -1,6 +1,8 @@
 //! Objects in a bucket of a real server: moto's by default, Garage with `WHARF_TEST_S3=garage` (see `./test s3`). Where
 //! the server is not installed, the tests say so and do nothing.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod contract;
 mod faults;
 mod nodes;
