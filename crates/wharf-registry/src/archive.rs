@@ -228,7 +228,7 @@ impl Registry {
             if self.inner.stop.is_cancelled() {
                 return Ok(Settled::Later(Duration::ZERO));
             }
-            let chunk = source.read_at(at, CHUNK).await?;
+            let chunk = source.read_at(at, CHUNK.max(source.window())).await?;
             if chunk.is_empty() {
                 break;
             }

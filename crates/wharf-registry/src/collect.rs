@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use wharf_store::meta::objects::{self, Doomed};
+use wharf_store::meta::objects::{self, Doomed, Place};
 use wharf_store::meta::{MetaError, Tx, accounts, blobs, jobs, tombstones, uploads};
 use wharf_store::object::{ObjectId, ObjectStore};
 use wharf_types::Timestamp;
@@ -256,8 +256,12 @@ impl Registry {
         if doomed.is_empty() {
             return Ok(());
         }
-        for object in doomed.iter().filter(|object| !object.inline) {
-            self.store(object.place)?.delete(object.id).await?;
+        for place in [Place::Main, Place::Archive] {
+            let there = doomed.iter().filter(|object| !object.inline && object.place == place);
+            let there: Vec<ObjectId> = there.map(|object| object.id).collect();
+            if !there.is_empty() {
+                self.store(place)?.delete_many(&there).await?;
+            }
         }
         let ids: Vec<ObjectId> = doomed.iter().map(|object| object.id).collect();
         self.change(move |tx| objects::remove_condemned(tx, &ids)).await?;

@@ -15,7 +15,7 @@ use wharf_registry::{
     Clock, DIFFERENCES, Dialect, JwksSource, LifecycleGrammar, Limits, Options, Quotas, Registry,
 };
 use wharf_store::meta::{Meta, PostgresOptions, PostgresUrl, SqliteOptions};
-use wharf_store::object::{DiskObjects, ObjectId, ObjectStore};
+use wharf_store::object::{CloudObjects, DiskObjects, ObjectId, ObjectStore};
 use wharf_store::seal::{DataKey, RootKey};
 use wharf_types::RegistryRef;
 
@@ -23,7 +23,7 @@ use crate::admin::RootCredentials;
 use crate::control::DataDir;
 use crate::ops::RegistryOps;
 use crate::settings::{
-    self, AuditLog, HostTarget, Jwks, MetadataPlace, PostgresSettings, Settings, Throttle, Watermark,
+    self, AuditLog, BlobPlace, HostTarget, Jwks, MetadataPlace, PostgresSettings, Settings, Throttle, Watermark,
 };
 use crate::welcome;
 
@@ -57,23 +57,22 @@ impl App {
             MetadataPlace::Embedded => open_metadata(&metadata),
             MetadataPlace::Postgres(url) => open_postgres(url, &postgres),
         });
-        let blobs = directory.join("objects");
-        let objects = spawn_blocking(move || DiskObjects::open_dir(blobs));
+        let blobs = match &settings.blobs {
+            Some(bucket) => BlobPlace::Bucket(bucket.clone()),
+            None => BlobPlace::Directory(directory.join("objects")),
+        };
+        let objects = tokio::spawn(open_objects(blobs));
         let root = root.await??;
         let meta = meta.await??;
         let objects = objects.await?.context("cannot open the blobs")?;
         let options = options(settings, directory)?;
         let archive = match &settings.archive {
-            Some(path) => {
-                let archive = DiskObjects::open_dir(path.clone()).context("cannot open the archive")?;
-                Some(Arc::new(archive) as Arc<dyn ObjectStore>)
-            }
+            Some(place) => Some(open_objects(place.clone()).await.context("cannot open the archive")?),
             None => None,
         };
-        let registry =
-            Registry::open_with_archive(options, Clock::System, meta, Arc::new(objects), archive, root)
-                .await
-                .context("cannot open the registry")?;
+        let registry = Registry::open_with_archive(options, Clock::System, meta, objects, archive, root)
+            .await
+            .context("cannot open the registry")?;
         let first_key = registry.ensure_default_account().await?.map(RootCredentials::from);
         if let Some(credentials) = &first_key {
             welcome::write_credentials(directory, credentials)
@@ -91,6 +90,16 @@ impl App {
     pub async fn close(self) {
         self.registry.close().await;
     }
+}
+
+async fn open_objects(place: BlobPlace) -> anyhow::Result<Arc<dyn ObjectStore>> {
+    Ok(match place {
+        BlobPlace::Directory(path) => Arc::new(spawn_blocking(move || DiskObjects::open_dir(path)).await??),
+        BlobPlace::Bucket(url) => {
+            let opened = CloudObjects::open(&url).await;
+            Arc::new(opened.with_context(|| format!("cannot use the bucket {url}"))?)
+        }
+    })
 }
 
 fn open_metadata(metadata: &Path) -> anyhow::Result<Meta> {

@@ -209,13 +209,25 @@ impl Registry {
         session.recorded = true;
         let in_store = content.inline.is_none();
         let (already_existed, ours) = self.link_finished(&session, content).await?;
-        let object = session.row.object;
+        let (object, resumed) = (session.row.object, session.row.state.is_some());
         session.settle();
         if in_store && !ours {
             self.remove_second_copy(object);
+        } else if in_store && resumed && self.inner.objects.is_shared() {
+            self.tell_settled(object);
         }
         self.inner.stats.uploads_finished.fetch_add(1, Relaxed);
         Ok(BlobInfo { digest, size, already_existed })
+    }
+
+    /// Frees what was kept for resuming, without keeping the client waiting. What fails here goes with the object.
+    fn tell_settled(&self, object: ObjectId) {
+        let registry = self.clone();
+        self.inner.tasks.spawn(async move {
+            if let Err(error) = registry.inner.objects.settled(object).await {
+                tracing::debug!(%error, object.id = %object, "what an upload left stays beside its object");
+            }
+        });
     }
 
     /// Frees the space of content that was there already, without keeping its client waiting. What fails here is left

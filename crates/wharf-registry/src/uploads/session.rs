@@ -226,7 +226,12 @@ impl Session {
 
     /// Moves on from memory to the object store.
     async fn spill(&mut self) -> Result<(), RegistryError> {
-        self.record().await?;
+        if self.unwritten {
+            self.record().await?;
+        } else if self.registry.inner.objects.is_shared() {
+            // Another node may be filling the object that the row names: each is filled by one session.
+            self.replace_object().await?;
+        }
         // Before the file is there: the future may be dropped while it is being created.
         self.dirt = Dirt::File;
         let writer = match self.create().await {
@@ -366,7 +371,7 @@ async fn open(
 /// Where the next bytes go, after those that the row knows of.
 async fn open_sink(
     registry: &Registry,
-    row: &UploadRow,
+    row: &mut UploadRow,
     keys: Option<&Arc<ContentKeys>>,
 ) -> Result<Sink, RegistryError> {
     let Some(sealed) = &row.state else { return Ok(Sink::Small(Vec::new())) };
@@ -374,7 +379,11 @@ async fn open_sink(
     match state.split_first() {
         Some((&SMALL_STATE, content)) => Ok(Sink::Small(content.to_vec())),
         Some((&WRITER_STATE, state)) => {
-            Ok(Sink::Stream(Box::new(resume_writer(registry, row, keys.cloned(), state).await?)))
+            let mut state = decode_state(state)?;
+            if registry.inner.objects.is_shared() {
+                take_over(registry, row, &mut state).await?;
+            }
+            Ok(Sink::Stream(Box::new(resume_with(registry, row, keys.cloned(), state).await?)))
         }
         _ => Err(RegistryError::Internal("the state of an upload has an unknown form".into())),
     }
@@ -386,9 +395,55 @@ async fn resume_writer(
     keys: Option<Arc<ContentKeys>>,
     state: &[u8],
 ) -> Result<SealedWriter, RegistryError> {
+    resume_with(registry, row, keys, decode_state(state)?).await
+}
+
+fn decode_state(state: &[u8]) -> Result<UploadState, RegistryError> {
+    UploadState::decode(state)
+        .ok_or_else(|| RegistryError::Internal("the state of an upload does not decode".into()))
+}
+
+/// Makes sure that whatever another node has begun with the upload is never recorded, and that the upload can be gone on
+/// with where such a node has finished the object and died.
+async fn take_over(
+    registry: &Registry,
+    row: &mut UploadRow,
+    state: &mut UploadState,
+) -> Result<(), RegistryError> {
     let inner = &registry.inner;
-    let state = UploadState::decode(state)
-        .ok_or_else(|| RegistryError::Internal("the state of an upload does not decode".into()))?;
+    let lost = || RegistryError::UploadNotFound(row.id.to_string());
+    let from = row.clone();
+    let fenced = inner.meta.write(move |tx| uploads::fence(tx, &from)).await.map_err(RegistryError::from)?;
+    if !fenced {
+        return Err(lost());
+    }
+    let mut fresh = UploadRow { generation: row.generation + 1, ..row.clone() };
+    if let Some(writer) = inner.objects.reopen(row.object, state.writer.clone()).await? {
+        state.writer = writer;
+        let plain = zeroize::Zeroizing::new([&[WRITER_STATE], state.encode().as_slice()].concat());
+        let sealed = inner.keys.seal_state(&row.id.to_string(), &plain)?;
+        let (from, recorded) = (fresh.clone(), sealed.clone());
+        let moved = inner
+            .meta
+            .write(move |tx| uploads::advance(tx, &from, &from.progress, &recorded, from.expires_at))
+            .await
+            .map_err(RegistryError::from)?;
+        if !moved {
+            return Err(lost());
+        }
+        fresh = UploadRow { generation: fresh.generation + 1, state: Some(sealed), ..fresh };
+    }
+    *row = fresh;
+    Ok(())
+}
+
+async fn resume_with(
+    registry: &Registry,
+    row: &UploadRow,
+    keys: Option<Arc<ContentKeys>>,
+    state: UploadState,
+) -> Result<SealedWriter, RegistryError> {
+    let inner = &registry.inner;
     SealedWriter::resume(&*inner.objects, row.object, keys, inner.options.limits.blob, state)
         .await
         .map_err(|error| registry.write_error(error))

@@ -1,10 +1,12 @@
 //! The seam for blob bytes: objects under random names, written once, read by range, deleted, listed.
 //!
-//! [`ObjectStore`] is the contract; [`DiskObjects`] keeps objects as files, [`MemoryObjects`] in memory.
+//! [`ObjectStore`] is the contract; [`DiskObjects`] keeps objects as files, [`CloudObjects`] in a bucket,
+//! [`MemoryObjects`] in memory.
 //! [`sealed`] puts hashing and encryption on top. [`testing`] has the contract suite and the faults.
 
 pub mod buffers;
 pub mod copy;
+pub mod cloud;
 pub mod disk;
 pub mod fs;
 mod id;
@@ -17,8 +19,10 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
+pub use cloud::{CloudObjects, CloudUrl, CloudUrlError};
 pub use disk::DiskObjects;
 pub use id::{ObjectId, ObjectIdError};
 pub use memory::MemoryObjects;
@@ -121,12 +125,48 @@ pub trait ObjectStore: Send + Sync + 'static {
         stored_len: u64,
     ) -> BoxFuture<'_, Result<Box<dyn ObjectWriter>, ObjectError>>;
 
+    /// Whether writers of other processes may be at work in the same store. [`resume`](Self::resume) does not see those:
+    /// who resumes an object has first made sure that nobody records what an earlier writer finishes. An id is given to
+    /// [`create`](Self::create) by one process, once.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Looks whether a writer has finished the object that the upload of `state` fills, which nobody recorded: its node
+    /// died. If so, what was acknowledged is put where a writer can go on from it, and the state for that is returned:
+    /// it must be recorded before anybody [`resume`](Self::resume)s with it. `None`: go on with `state`.
+    fn reopen(
+        &self,
+        id: ObjectId,
+        state: WriterState,
+    ) -> BoxFuture<'_, Result<Option<WriterState>, ObjectError>> {
+        let _ = (id, state);
+        std::future::ready(Ok(None)).boxed()
+    }
+
+    /// Told once nobody will resume the finished object: what was kept for that may go.
+    fn settled(&self, id: ObjectId) -> BoxFuture<'_, Result<(), ObjectError>> {
+        let _ = id;
+        std::future::ready(Ok(())).boxed()
+    }
+
     /// Opens an object for reading. Fails with [`ObjectError::NotFound`]. A reader that was opened before the object
     /// is deleted may go on or fail with `NotFound`; it never returns other bytes.
     fn open(&self, id: ObjectId) -> BoxFuture<'_, Result<Arc<dyn ObjectReader>, ObjectError>>;
 
     /// Removes an object, finished or not, durably. A missing object is fine.
     fn delete(&self, id: ObjectId) -> BoxFuture<'_, Result<(), ObjectError>>;
+
+    /// Removes many objects, as [`delete`](Self::delete) does. After an error any of them may be gone.
+    fn delete_many<'a>(&'a self, ids: &'a [ObjectId]) -> BoxFuture<'a, Result<(), ObjectError>> {
+        async move {
+            for id in ids {
+                self.delete(*id).await?;
+            }
+            Ok(())
+        }
+        .boxed()
+    }
 
     /// Up to `limit` objects after `after` in the order of their ids, each with its stored size. Memory is bounded
     /// by `limit`. Fewer than `limit` means that the end is reached.
@@ -178,6 +218,12 @@ pub trait ObjectReader: Send + Sync {
 
     /// Up to `len` bytes from `offset`; fewer only where the object ends.
     fn read_at(&self, offset: u64, len: usize) -> BoxFuture<'_, Result<Bytes, ObjectError>>;
+
+    /// Bytes that somebody who reads in order should ask for at once: few for a disk, whose kernel reads ahead, many
+    /// where every call is a request to another machine.
+    fn window(&self) -> usize {
+        256 * 1024
+    }
 
     /// The file that holds exactly the object's bytes, where there is one: for positioned reads on the caller's
     /// thread and for sendfile.

@@ -14,6 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use wharf_http::proxy::{Network, NetworkError};
 use wharf_store::meta::{PostgresUrl, UrlError};
+use wharf_store::object::{CloudUrl, CloudUrlError};
 use wharf_types::{AccountId, Region};
 
 pub use layers::{Layers, Origin, SettingsError};
@@ -157,6 +158,15 @@ pub struct LimitSettings {
     pub drain: Duration,
 }
 
+/// Where objects are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BlobPlace {
+    /// Files below a directory.
+    Directory(PathBuf),
+    /// A bucket.
+    Bucket(CloudUrl),
+}
+
 /// Every setting, typed. Field names are those of the table.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -204,8 +214,10 @@ pub struct Settings {
     pub metadata: MetadataPlace,
     /// How a PostgreSQL server is used.
     pub postgres: PostgresSettings,
+    /// The bucket of the blobs; without one they are in the data directory.
+    pub blobs: Option<CloudUrl>,
     /// Where content goes that only archived images need.
-    pub archive: Option<PathBuf>,
+    pub archive: Option<BlobPlace>,
     /// Whether a pull of an archived image restores it.
     pub archive_restore_on_pull: bool,
     /// How long a registry password is valid.
@@ -287,6 +299,7 @@ impl Settings {
             root_key: value(layers, "root_key")?,
             metadata: value(layers, "metadata")?,
             postgres: PostgresSettings::from_layers(layers)?,
+            blobs: blobs(layers)?,
             archive: archive(layers)?,
             archive_restore_on_pull: value(layers, "archive_restore_on_pull")?,
             token_ttl: at_least_a_millisecond(layers, "token_ttl")?,
@@ -358,14 +371,32 @@ impl LimitSettings {
     }
 }
 
-/// A directory; what looks like another place is not one that happens to have such a name.
-fn archive(layers: &Layers) -> Result<Option<PathBuf>, SettingsError> {
-    match value::<Option<String>>(layers, "archive")? {
-        Some(text) if text.contains("://") => {
-            Err(wrong(layers, "archive", "expected a directory: an object store cannot be the archive yet"))
-        }
-        text => Ok(text.map(PathBuf::from)),
+fn blobs(layers: &Layers) -> Result<Option<CloudUrl>, SettingsError> {
+    match value::<String>(layers, "blobs")?.as_str() {
+        "disk" => Ok(None),
+        text if CloudUrl::is_meant(text) => bucket(layers, "blobs", text).map(Some),
+        _ => Err(wrong(layers, "blobs", "expected disk, or a bucket: s3://bucket/prefix")),
     }
+}
+
+/// A directory; what looks like another place is not one that happens to have such a name.
+fn archive(layers: &Layers) -> Result<Option<BlobPlace>, SettingsError> {
+    match value::<Option<String>>(layers, "archive")? {
+        Some(text) if CloudUrl::is_meant(&text) => {
+            bucket(layers, "archive", &text).map(|url| Some(BlobPlace::Bucket(url)))
+        }
+        text => Ok(text.map(|text| BlobPlace::Directory(text.into()))),
+    }
+}
+
+fn bucket(layers: &Layers, name: &'static str, text: &str) -> Result<CloudUrl, SettingsError> {
+    text.parse().map_err(|error: CloudUrlError| match wrong(layers, name, &error.to_string()) {
+        // Somebody may have written a secret into it.
+        SettingsError::Invalid { origin, name, expected, .. } => {
+            SettingsError::Invalid { origin, name, value: "…".to_owned(), expected }
+        }
+        other => other,
+    })
 }
 
 fn value<T: Value>(layers: &Layers, name: &'static str) -> Result<T, SettingsError> {
@@ -523,8 +554,13 @@ mod tests {
             ),
             (
                 "archive",
-                "s3://cold/wharf",
-                "--archive: invalid value `s3://cold/wharf` for `archive`: expected a directory: an object store cannot be the archive yet",
+                "s3://cold/wharf?secret=x",
+                "--archive: invalid value `…` for `archive`: the parameter `secret` means nothing here; expected endpoint, region, path_style, profile, account or allow_http",
+            ),
+            (
+                "blobs",
+                "/mnt/blobs",
+                "--blobs: invalid value `/mnt/blobs` for `blobs`: expected disk, or a bucket: s3://bucket/prefix",
             ),
             (
                 "lifecycle.archive_min_days",

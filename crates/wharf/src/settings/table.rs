@@ -175,12 +175,17 @@ pub const SETTINGS: &[Setting] = &[
     setting("postgres.connect_timeout", Kind::Duration, "5s", "Time to connect to PostgreSQL"),
     setting("postgres.statement_timeout", Kind::Duration, "30s", "Time for a statement in PostgreSQL"),
     setting("postgres.lock_timeout", Kind::Duration, "10s", "Time to wait for a lock in PostgreSQL"),
-    setting("blobs", Kind::Choice(&["disk"]), "disk", "Where blobs are kept"),
+    setting(
+        "blobs",
+        Kind::Text,
+        "disk",
+        "Where blobs are kept: disk, or a bucket: s3://bucket/prefix?endpoint=…, gs://…, az://…",
+    ),
     setting(
         "archive",
         Kind::Text,
         "",
-        "Directory, on cheaper disks, for content that only archived images need; empty leaves it where it is",
+        "Directory or bucket, cheaper, for content that only archived images need; empty leaves it where it is",
     ),
     setting(
         "archive_restore_on_pull",

@@ -1,15 +1,18 @@
 //! The read path: whole segments are read and opened in chunks of 256 KiB. What is in the page cache is read and opened
 //! where it is asked for (well under half a millisecond); a chunk that must come from the disk goes to a thread that
-//! may wait, reading and opening in one go. The kernel reads ahead on files; for other stores one chunk is fetched
-//! ahead.
+//! may wait, reading and opening in one go. The kernel reads ahead on files. From other stores the chunks are fetched in
+//! windows that grow to what the store likes, one ahead of the one that is being opened.
 
 use std::io;
 use std::ops::Range;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use sha2::{Digest, Sha256, Sha512};
+use tokio::task::{JoinError, JoinHandle};
 
 use crate::object::buffers::Buffer;
 use crate::object::fs::{read_cached_at, read_full_at};
@@ -104,17 +107,62 @@ impl SealedReader {
         } else {
             self.sealing.layers().segments_of(&range, self.size)
         };
-        let ahead = if self.object.file().is_some() { 1 } else { 2 };
-        let groups = segments.clone().step_by(CHUNK_SEGMENTS);
+        let chunks = match self.object.file() {
+            Some(_) => self.stream_file(segments, range).left_stream(),
+            None => self.stream_windows(segments, range).right_stream(),
+        };
+        until_error(chunks.try_filter(|chunk| std::future::ready(!chunk.is_empty())))
+    }
+
+    fn stream_file(
+        &self,
+        segments: Range<u64>,
+        range: Range<u64>,
+    ) -> impl Stream<Item = Result<Bytes, ReadError>> + Send + use<> {
         let reader = self.clone();
-        let chunks = stream::iter(groups)
-            .map(move |first| {
-                let group = first..segments.end.min(first + CHUNK_SEGMENTS as u64);
-                reader.clone().read_group(group, range.clone())
-            })
-            .buffered(ahead)
-            .try_filter(|chunk| std::future::ready(!chunk.is_empty()));
-        until_error(chunks)
+        stream::iter(groups(segments)).then(move |group| reader.clone().read_group(group, range.clone()))
+    }
+
+    fn stream_windows(
+        &self,
+        segments: Range<u64>,
+        range: Range<u64>,
+    ) -> impl Stream<Item = Result<Bytes, ReadError>> + Send + use<> {
+        let group = CHUNK_SEGMENTS * self.sealing.layers().stored_segment();
+        let most = (self.object.window() / group).max(1) as u64 * CHUNK_SEGMENTS as u64;
+        let (fetching, opening) = (self.clone(), self.clone());
+        stream::iter(windows(segments, most))
+            // Fetched by tasks of their own, so that it goes on while a window is opened and sent.
+            .map(move |window| Fetching::new(fetching.clone(), window))
+            .buffered(2)
+            .map_ok(move |(window, raw)| opening.open_window(window, raw, range.clone()))
+            .try_flatten()
+    }
+
+    fn open_window(
+        &self,
+        window: Range<u64>,
+        raw: Bytes,
+        range: Range<u64>,
+    ) -> impl Stream<Item = Result<Bytes, ReadError>> + Send + use<> {
+        let (reader, size) = (self.clone(), self.size);
+        let start = reader.sealing.layers().stored_range(&window, size).start;
+        stream::iter(groups(window)).then(move |group| {
+            let stored = reader.sealing.layers().stored_range(&group, size);
+            let raw = raw.slice((stored.start - start) as usize..(stored.end - start) as usize);
+            let (reader, wanted) = (reader.clone(), range.clone());
+            async move {
+                let opening = reader.clone();
+                let of_group = group.clone();
+                let plain = off_thread(move || {
+                    // Opened in memory that is used again and may be changed.
+                    let mut buffer = Buffer::take(raw.len());
+                    buffer.as_mut().copy_from_slice(&raw);
+                    opening.open_group(of_group, buffer)
+                });
+                Ok(reader.cut(&group, plain.await?, &wanted))
+            }
+        })
     }
 
     /// All content at once, of at most `limit` bytes.
@@ -139,33 +187,33 @@ impl SealedReader {
         ReadError::Corrupt { object: self.sealing.object, segment }
     }
 
-    /// Reads and opens a group of segments and returns what of `range` is in it.
+    /// Reads and opens a group of segments of a file and returns what of `range` is in it.
     async fn read_group(self, group: Range<u64>, range: Range<u64>) -> Result<Bytes, ReadError> {
-        let start = group.start * SEGMENT_SIZE as u64;
         let stored = self.sealing.layers().stored_range(&group, self.size);
-        let len = (stored.end - stored.start) as usize;
-        let plain = match self.object.file() {
-            Some(file) => {
-                let mut raw = Buffer::take(len);
-                if read_cached_at(file, raw.as_mut(), stored.start) {
-                    self.open_group(group, raw)?
-                } else {
-                    off_thread(move || self.read_file(group, raw, stored.start)).await?
-                }
-            }
-            None => {
-                let bytes = self.object.read_at(stored.start, len).await?;
-                if bytes.len() != len {
-                    return Err(ended_early());
-                }
-                let mut raw = Buffer::take(len);
-                raw.as_mut().copy_from_slice(&bytes);
-                off_thread(move || self.open_group(group, raw)).await?
-            }
+        let mut raw = Buffer::take((stored.end - stored.start) as usize);
+        let cached = self.object.file().is_some_and(|file| read_cached_at(file, raw.as_mut(), stored.start));
+        let plain = if cached {
+            self.open_group(group.clone(), raw)?
+        } else {
+            let (reader, group) = (self.clone(), group.clone());
+            off_thread(move || reader.read_file(group, raw, stored.start)).await?
         };
+        Ok(self.cut(&group, plain, &range))
+    }
+
+    /// What of `range` is in the content of a group.
+    fn cut(&self, group: &Range<u64>, plain: Bytes, range: &Range<u64>) -> Bytes {
+        let start = group.start * SEGMENT_SIZE as u64;
         let from = range.start.saturating_sub(start).min(plain.len() as u64);
         let to = range.end.saturating_sub(start).min(plain.len() as u64);
-        Ok(plain.slice(from as usize..to as usize))
+        plain.slice(from as usize..to as usize)
+    }
+
+    async fn fetch(self, window: Range<u64>) -> Result<(Range<u64>, Bytes), ReadError> {
+        let stored = self.sealing.layers().stored_range(&window, self.size);
+        let len = (stored.end - stored.start) as usize;
+        let raw = self.object.read_at(stored.start, len).await?;
+        if raw.len() == len { Ok((window, raw)) } else { Err(ended_early()) }
     }
 
     fn read_file(&self, group: Range<u64>, mut raw: Buffer, offset: u64) -> Result<Bytes, ReadError> {
@@ -204,13 +252,59 @@ impl SealedReader {
     }
 }
 
+/// Segments in groups that are opened together.
+fn groups(segments: Range<u64>) -> impl Iterator<Item = Range<u64>> + Send {
+    segments
+        .clone()
+        .step_by(CHUNK_SEGMENTS)
+        .map(move |first| first..segments.end.min(first + CHUNK_SEGMENTS as u64))
+}
+
+/// Segments in windows that are fetched together: one group at first, then twice as many each time, up to `most`.
+fn windows(mut segments: Range<u64>, most: u64) -> impl Iterator<Item = Range<u64>> + Send {
+    let mut next = CHUNK_SEGMENTS as u64;
+    std::iter::from_fn(move || {
+        let window = segments.start..segments.end.min(segments.start + next);
+        segments.start = window.end;
+        next = (next * 2).min(most);
+        (!window.is_empty()).then_some(window)
+    })
+}
+
+/// A window on its way; given up when dropped.
+struct Fetching(JoinHandle<Result<(Range<u64>, Bytes), ReadError>>);
+
+impl Fetching {
+    fn new(reader: SealedReader, window: Range<u64>) -> Self {
+        Self(tokio::spawn(reader.fetch(window)))
+    }
+}
+
+impl Future for Fetching {
+    type Output = Result<(Range<u64>, Bytes), ReadError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(|done| done.unwrap_or_else(|stopped| Err(failed(stopped))))
+    }
+}
+
+impl Drop for Fetching {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 async fn off_thread(
     act: impl FnOnce() -> Result<Bytes, ReadError> + Send + 'static,
 ) -> Result<Bytes, ReadError> {
     match tokio::task::spawn_blocking(act).await {
         Ok(outcome) => outcome,
-        Err(stopped) => Err(ObjectError::from_io("reading an object", io::Error::other(stopped)).into()),
+        Err(stopped) => Err(failed(stopped)),
     }
+}
+
+fn failed(stopped: JoinError) -> ReadError {
+    ObjectError::from_io("reading an object", io::Error::other(stopped)).into()
 }
 
 fn ended_early() -> ReadError {

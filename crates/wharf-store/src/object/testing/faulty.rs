@@ -31,7 +31,7 @@ pub enum Fault {
 
 /// Which calls fail, and how often each was made. Shared by a store and its readers and writers; clones are the same.
 /// Calls have the names of the trait methods: `create`, `resume`, `open`, `delete`, `list`, `deployment_marker`,
-/// `write_deployment_marker`, `free_space`, `append`, `checkpoint`, `finish`, `abort`, `read_at`.
+/// `write_deployment_marker`, `free_space`, `reopen`, `settled`, `append`, `checkpoint`, `finish`, `abort`, `read_at`.
 #[derive(Debug, Clone, Default)]
 pub struct Faults(Arc<Mutex<State>>);
 
@@ -195,6 +195,22 @@ impl ObjectStore for FaultyObjects {
         async move { self.faults.around("delete", self.inner.delete(id)).await }.boxed()
     }
 
+    fn is_shared(&self) -> bool {
+        self.inner.is_shared()
+    }
+
+    fn reopen(
+        &self,
+        id: ObjectId,
+        state: WriterState,
+    ) -> BoxFuture<'_, Result<Option<WriterState>, ObjectError>> {
+        async move { self.faults.around("reopen", self.inner.reopen(id, state)).await }.boxed()
+    }
+
+    fn settled(&self, id: ObjectId) -> BoxFuture<'_, Result<(), ObjectError>> {
+        async move { self.faults.around("settled", self.inner.settled(id)).await }.boxed()
+    }
+
     fn list(
         &self,
         after: Option<ObjectId>,
@@ -284,6 +300,10 @@ impl ObjectReader for FaultyReader {
             }
         }
         .boxed()
+    }
+
+    fn window(&self) -> usize {
+        self.inner.window()
     }
 
     fn file(&self) -> Option<&File> {
