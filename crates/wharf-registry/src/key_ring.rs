@@ -127,8 +127,8 @@ impl KeyRing {
         if let Some(row) = probe {
             keys.unwrap_material(&row.scope, row.version, &row.material)?;
         }
-        keys.refresh_tokens(meta).await?;
-        keys.refresh_upload_keys(meta).await?;
+        // Side by side: a first start makes these keys, and waits for one sync.
+        tokio::try_join!(keys.refresh_tokens(meta), keys.refresh_upload_keys(meta))?;
         Ok(keys)
     }
 

@@ -131,11 +131,13 @@ impl Registry {
         root: RootKey,
     ) -> Result<Self, RegistryError> {
         let keys = KeyRing::open(&meta, root, options.encrypt).await?;
-        let sealers = Sealers {
-            page: keys.sealer(&meta, "page-token").await?,
-            download: keys.sealer(&meta, "download-url").await?,
-            session: keys.sealer(&meta, "session-credentials").await?,
-        };
+        // Side by side, so that a first start waits for one sync instead of three.
+        let (page, download, session) = tokio::try_join!(
+            keys.sealer(&meta, "page-token"),
+            keys.sealer(&meta, "download-url"),
+            keys.sealer(&meta, "session-credentials"),
+        )?;
+        let sealers = Sealers { page, download, session };
         let inner = Inner {
             freshness: Freshness::new(options.nodes, clock.clone()),
             access_keys: KeyCache::default(),

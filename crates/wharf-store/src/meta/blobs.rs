@@ -277,15 +277,21 @@ pub fn link(
     Ok(false)
 }
 
-/// Counts the grace of a link from now on, unless a manifest names it. Answers whether there is a link.
+/// Counts the grace of a link from now on, unless a manifest names it. Answers whether there is a link. Where a manifest
+/// names it nothing is written: an update that changes nothing would cost its page in the log.
 pub fn refresh(tx: &mut Tx<'_>, repository_id: i64, digest: &str, now: i64) -> Result<bool, MetaError> {
-    let changed = tx.execute(
-        "UPDATE repository_blobs
-         SET unreferenced_since = CASE WHEN unreferenced_since IS NULL THEN NULL ELSE CAST($3 AS BIGINT) END
-         WHERE repository_id = $1 AND digest = $2",
-        &[&repository_id, &digest, &now],
-    )?;
-    Ok(changed == 1)
+    let sql = format!(
+        "SELECT unreferenced_since FROM repository_blobs WHERE repository_id = $1 AND digest = $2{}",
+        tx.dialect().for_update(),
+    );
+    let found = tx.query_opt_dynamic(&sql, &[&repository_id, &digest], |row| row.get::<Option<i64>>(0))?;
+    if let Some(Some(_)) = found {
+        tx.execute(
+            "UPDATE repository_blobs SET unreferenced_since = $3 WHERE repository_id = $1 AND digest = $2",
+            &[&repository_id, &digest, &now],
+        )?;
+    }
+    Ok(found.is_some())
 }
 
 /// Whether a manifest of the repository names the blob.
