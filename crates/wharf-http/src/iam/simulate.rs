@@ -26,7 +26,7 @@ impl Call for SimulatePrincipalPolicy {
     const ACTIONS: &'static [&'static str] = &["iam:SimulatePrincipalPolicy"];
     type Target = PrincipalRef;
 
-    fn parse(mut input: Input, request: &AwsRequest<'_>) -> Result<(Self, PrincipalRef), AwsError> {
+    fn parse(mut input: Input, _: &AwsRequest<'_>) -> Result<(Self, PrincipalRef), AwsError> {
         let arn = parameters::arn(&mut input, "PolicySourceArn")?;
         let exclusions = input.structures("PolicyExclusionList", 0..=256, exclusion)?.unwrap_or_default();
         let policies = input.texts("PolicyInputList", ANY_COUNT, &DOCUMENT)?.unwrap_or_default();
@@ -74,7 +74,7 @@ impl Call for GetContextKeysForPrincipalPolicy {
     const ACTIONS: &'static [&'static str] = &["iam:GetContextKeysForPrincipalPolicy"];
     type Target = PrincipalRef;
 
-    fn parse(mut input: Input, request: &AwsRequest<'_>) -> Result<(Self, PrincipalRef), AwsError> {
+    fn parse(mut input: Input, _: &AwsRequest<'_>) -> Result<(Self, PrincipalRef), AwsError> {
         let arn = parameters::arn(&mut input, "PolicySourceArn")?;
         let policies = input.texts("PolicyInputList", ANY_COUNT, &DOCUMENT)?.unwrap_or_default();
         Ok((Self(policies), PrincipalRef::with_arn(&arn)?))

@@ -38,9 +38,8 @@ impl Place {
         let clock = Arc::new(move || now.load(Ordering::SeqCst));
         match &self.database {
             Some(database) => {
-                let mut options = PostgresOptions::new(database.url().parse().unwrap());
-                (options.clock, options.faults) = (Some(clock), faults);
-                Meta::open_postgres(options).unwrap()
+                let options = PostgresOptions::new(database.url().parse().unwrap());
+                Meta::open_postgres(PostgresOptions { clock: Some(clock), faults, ..options }).unwrap()
             }
             None => {
                 let options = SqliteOptions { clock, faults, ..SqliteOptions::default() };
