@@ -61,9 +61,7 @@ async fn client(node: Node, at: At, recorder: Recorder, images: Vec<(u64, Digest
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn tags_are_registers_across_nodes() {
-    let cluster = Cluster::new().await;
+async fn tags_are_registers_across_nodes(cluster: Cluster) {
     let nodes: [Node; 3] = cluster.nodes().await;
     let at = nodes[0].create("team/app", Mutability::Mutable).await;
     let mut all = Vec::new();
@@ -88,3 +86,7 @@ async fn tags_are_registers_across_nodes() {
         assert!(is_linearizable(&history), "{tag}: {history:#?}");
     }
 }
+
+crate::on_every_engine!(
+    tags_are_registers_across_nodes,
+);
