@@ -137,7 +137,7 @@ fn options(settings: &Settings, directory: &Path) -> anyhow::Result<Options> {
     // Whoever else is configured so works on the same rows.
     options.nodes = match settings.metadata {
         MetadataPlace::Postgres(_) => Nodes::Many,
-        MetadataPlace::Sqlite => Nodes::One,
+        MetadataPlace::Embedded => Nodes::One,
     };
     options.sparse_manifests = settings.sparse_manifests;
     options.encrypt = settings.encryption;

@@ -12,7 +12,7 @@ use wharf_registry::{
 use wharf_store::meta::{Clock as MetaClock, Meta, PostgresOptions, SqliteOptions};
 use wharf_store::object::{MemoryObjects, ObjectStore};
 use wharf_store::seal::{DataKey, RootKey};
-use wharf_testing::postgres::Database;
+use wharf_testing::postgres::{Database, PrivateServer};
 use wharf_types::{
     AccountId, Digest, Manifest, MediaType, Mutability, Region, RegistryRef, RepositoryRef, Tag, Timestamp,
 };
@@ -32,6 +32,8 @@ pub struct Cluster {
 }
 
 enum Place {
+    /// A server of its own, which may be stopped; the database first, for it goes first.
+    Private(Database, PrivateServer),
     /// All nodes share the one handle.
     Sqlite(#[expect(dead_code, reason = "kept until the end")] tempfile::TempDir),
     Postgres(Database),
@@ -54,6 +56,22 @@ impl Cluster {
         Some(Self::of(meta, clock, Place::Postgres(database)))
     }
 
+    /// With a server of its own; `None` where there is no PostgreSQL.
+    pub async fn on_a_server() -> Option<Self> {
+        let server = tokio::task::spawn_blocking(PrivateServer::start).await.unwrap()?;
+        let database = server.create_database();
+        let (clock, micros) = clock();
+        let meta = open(database.url(), micros).await;
+        Some(Self::of(meta, clock, Place::Private(database, server)))
+    }
+
+    /// Stops the server as a crash would, and starts it again.
+    pub fn restart_server(&self) {
+        if let Place::Private(_, server) = &self.place {
+            server.crash_and_restart();
+        }
+    }
+
     fn of(meta: Meta, clock: Clock, place: Place) -> Self {
         let mut options = Options::new(account(), region());
         options.nodes = Nodes::Many;
@@ -71,7 +89,7 @@ impl Cluster {
         let (options, clock) = (self.options.clone(), self.clock.clone());
         let meta = match &self.place {
             Place::Sqlite(_) => self.meta.clone(),
-            Place::Postgres(database) => open(database.url(), micros_of(&clock)).await,
+            Place::Postgres(database) | Place::Private(database, _) => open(database.url(), micros_of(&clock)).await,
         };
         let root = RootKey::from_key(&self.root);
         let registry = Registry::open(options, clock, meta, Arc::clone(&self.objects), root).await.unwrap();

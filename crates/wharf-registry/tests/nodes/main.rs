@@ -29,6 +29,7 @@ macro_rules! on_every_engine {
 
 mod access;
 mod cluster;
+mod figures;
 mod history;
 mod images;
 mod linearizability;
