@@ -10,7 +10,7 @@ use wharf_types::{
     Mutability, RegistryRef, RepositoryKind, RepositoryName, RepositoryRef, TagFilter, Timestamp,
 };
 
-use crate::cache::CoherentCache;
+use crate::cache::{CoherentCache, Ticket};
 use crate::tags::check_resource_tags;
 use crate::uninterrupted::uninterrupted;
 use crate::{
@@ -154,14 +154,31 @@ impl Registry {
             repositories::find(tx, account.as_str(), region.as_str(), kind, wanted.name.as_str())
         };
         let found = self.inner.meta.read_quick(read).await.map_err(RegistryError::from)?;
-        let Some(row) = found else { return Ok(None) };
+        match found {
+            Some(row) => self.remember_repository(ticket, name, row).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// What must be taken before [`remember_repository`](Self::remember_repository)'s row is read.
+    pub(crate) fn repository_ticket(&self) -> Ticket {
+        self.inner.repositories.0.ticket()
+    }
+
+    /// A repository that was just read.
+    pub(crate) async fn remember_repository(
+        &self,
+        ticket: Ticket,
+        name: &RepositoryRef,
+        row: RepositoryRow,
+    ) -> Result<Arc<Repository>, RegistryError> {
         let repository = Arc::new(from_row(row)?);
         if !self.inner.keys.knows(&repository.domain) {
             // Its key may be younger than what this node knows of keys.
             self.confirm_anew().await?;
         }
         self.inner.repositories.0.fill(ticket, name, repository.clone());
-        Ok(Some(repository))
+        Ok(repository)
     }
 
     /// The repository, if it is remembered and memory may be believed.

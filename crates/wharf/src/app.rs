@@ -12,7 +12,7 @@ use tokio::task::spawn_blocking;
 use wharf_http::config::{AuditSink, HttpConfig, RequestLimits, ThrottleConfig};
 use wharf_http::host::{HostConfig, HostTarget as HttpHost};
 use wharf_registry::{
-    Clock, DIFFERENCES, Dialect, JwksSource, LifecycleGrammar, Limits, Options, Quotas, Registry,
+    Clock, DIFFERENCES, Dialect, JwksSource, LifecycleGrammar, Limits, Nodes, Options, Quotas, Registry,
 };
 use wharf_store::meta::{Meta, PostgresOptions, PostgresUrl, SqliteOptions};
 use wharf_store::object::{CloudObjects, DiskObjects, ObjectId, ObjectStore};
@@ -133,6 +133,11 @@ fn options(settings: &Settings, directory: &Path) -> anyhow::Result<Options> {
     options.dialect = match settings.dialect {
         settings::Dialect::Spec => Dialect::Spec,
         settings::Dialect::Ecr => Dialect::Ecr,
+    };
+    // Whoever else is configured so works on the same rows.
+    options.nodes = match settings.metadata {
+        MetadataPlace::Postgres(_) => Nodes::Many,
+        MetadataPlace::Embedded => Nodes::One,
     };
     options.sparse_manifests = settings.sparse_manifests;
     options.encrypt = settings.encryption;

@@ -1,12 +1,13 @@
 //! `put_image`: the one way an image comes to be, whichever face it came through.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use wharf_store::meta::manifests::{self, ManifestRow, SealedManifest};
 use wharf_store::meta::missing::{self, Missing};
-use wharf_store::meta::{Tx, archive, repositories, tags};
+use wharf_store::meta::{Tx, archive, current, push, repositories, tags};
 use wharf_store::object::ObjectId;
 use wharf_store::seal::ContentKeys;
 use wharf_store::seal::segment::{seal_annotations, seal_small};
@@ -80,12 +81,13 @@ impl Registry {
         if let Some(given) = put.digest.filter(|given| *given != digest) {
             return Err(RegistryError::ImageDigestDoesNotMatch { given, actual: digest });
         }
-        let repository = self.repository(at).await?;
+        let (repository, is_new) = self.put_target(at, digest, &put.tags).await?;
         self.inner.keys.check_domain(&repository.domain)?;
         let subject = put.manifest.subject().map(|subject| subject.digest);
         // Pushed again, a manifest that is damaged heals, as a layer does.
-        let damaged = matches!(self.load(&repository, digest).await, Err(RegistryError::Damaged(_)));
-        if !damaged && self.is_there(&repository, digest, &put.tags).await? {
+        let damaged =
+            !is_new && matches!(self.load(&repository, digest).await, Err(RegistryError::Damaged(_)));
+        if !is_new && !damaged && self.is_there(&repository, digest, &put.tags).await? {
             return Ok(PutOutcome { digest, subject, changed: false });
         }
         self.refuse_when_full().await?;
@@ -111,6 +113,27 @@ impl Registry {
         })
         .await?;
         Ok(PutOutcome { digest, subject, changed })
+    }
+
+    /// Where to put an image, and whether it is known not to be there: in one look where there is something to look for
+    /// anyway.
+    async fn put_target(
+        &self,
+        at: &Authorized<RepositoryRef>,
+        digest: Digest,
+        tags: &[Tag],
+    ) -> Result<(Arc<Repository>, bool), RegistryError> {
+        if !self.has_peers() {
+            return Ok((self.repository(at).await?, false));
+        }
+        let (ticket, name) = (self.repository_ticket(), at.target());
+        let (of, text) = (name.clone(), digest.to_string());
+        let tag = tags.first().map(Tag::to_string).unwrap_or_default();
+        let found = self.inner.meta.read_quick(move |tx| current::target(tx, &of, &text, &tag)).await;
+        let found = found.map_err(RegistryError::from)?;
+        let found = found.ok_or_else(|| RegistryError::RepositoryNotFound(name.clone()))?;
+        let repository = self.remember_repository(ticket, name, found.repository).await?;
+        Ok((repository, found.status.is_none()))
     }
 
     /// Whether the put would change nothing: told without a write, since most pushes of CI repeat an image.
@@ -218,6 +241,9 @@ struct Stored {
 
 /// The transaction.
 fn store(tx: &mut Tx<'_>, work: &Work) -> Result<Stored, RegistryError> {
+    if let Some(stored) = store_new(tx, work)? {
+        return Ok(stored);
+    }
     hold_repository(tx, &work.repository)?;
     let beside_inactive = archive::has_inactive(tx, work.repository.id)?;
     let moved = check_tags(tx, work)?;
@@ -240,6 +266,40 @@ fn store(tx: &mut Tx<'_>, work: &Work) -> Result<Stored, RegistryError> {
     let activated = settle_put(tx, &work.repository, &work.row.digest)?;
     let changed = is_new || work.damaged || !moved.is_empty() || !activated.is_empty();
     Ok(Stored { changed, activated, beside_inactive })
+}
+
+/// Stores an image that is new to its repository and where nothing is out of the ordinary, in as few statements as can
+/// be; else `None`, and nothing has changed.
+fn store_new(tx: &mut Tx<'_>, work: &Work) -> Result<Option<Stored>, RegistryError> {
+    let named = work.blobs.len() + work.foreign_blobs.len();
+    let [] | [_] = work.tags[..] else { return Ok(None) };
+    if !work.children.is_empty() || named > push::MOST_BLOBS || work.quotas.tags_per_image == 0 {
+        return Ok(None);
+    }
+    let (id, digest) = (work.repository.id, work.row.digest.as_str());
+    let tag = work.tags.first();
+    let found = push::look(tx, id, digest, tag.map_or("", Tag::as_str))?;
+    let found = found.ok_or_else(|| RegistryError::RepositoryNotFound(work.repository.name.clone()))?;
+    if !found.is_plain || found.images >= work.quotas.images_per_repository {
+        return Ok(None);
+    }
+    if let (Some(tag), Some(_)) = (tag, &found.tag)
+        && !stored_mutability(&found.mutability, &found.exclusions)?.may_move(tag)
+    {
+        return Ok(None);
+    }
+    let blobs: BTreeSet<&str> = work.blobs.iter().chain(&work.foreign_blobs).map(String::as_str).collect();
+    let blobs: Vec<&str> = blobs.into_iter().collect();
+    let held = push::hold_blobs(tx, id, &blobs)?;
+    let is_held = |blob: &String| held.binary_search_by(|(held, _)| held.cmp(blob)).is_ok();
+    if !work.blobs.iter().all(is_held) {
+        return Ok(None);
+    }
+    push::insert(tx, id, &work.row, &work.sealed, &held)?;
+    if let Some(tag) = tag {
+        push::point(tx, id, tag.as_str(), digest)?;
+    }
+    Ok(Some(Stored { changed: true, activated: Vec::new(), beside_inactive: false }))
 }
 
 /// The tags that would be created or moved, with what they point at; refuses to move one that may not.

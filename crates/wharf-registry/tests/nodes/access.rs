@@ -48,9 +48,7 @@ async fn ann(node: &Node) -> (PrincipalRef, String, String) {
     (ann, key, password)
 }
 
-#[tokio::test]
-async fn a_key_switched_off_on_one_node_counts_nowhere_after_a_second() {
-    let cluster = Cluster::new().await;
+async fn a_key_switched_off_on_one_node_counts_nowhere_after_a_second(cluster: Cluster) {
     let [a, b] = cluster.nodes().await;
     let at = a.create("team/app", Mutability::Mutable).await;
     let (ann, key, password) = ann(&a).await;
@@ -71,9 +69,7 @@ async fn a_key_switched_off_on_one_node_counts_nowhere_after_a_second() {
     assert!(may_pull(&b, &password, at.target()).await.is_err());
 }
 
-#[tokio::test]
-async fn a_policy_detached_on_one_node_gives_nothing_on_the_other() {
-    let cluster = Cluster::new().await;
+async fn a_policy_detached_on_one_node_gives_nothing_on_the_other(cluster: Cluster) {
     let [a, b] = cluster.nodes().await;
     let at = a.create("team/app", Mutability::Mutable).await;
     let (ann, _, password) = ann(&a).await;
@@ -89,9 +85,7 @@ async fn a_policy_detached_on_one_node_gives_nothing_on_the_other() {
     may_pull(&b, &password, at.target()).await.unwrap();
 }
 
-#[tokio::test]
-async fn a_session_ends_everywhere_with_its_role() {
-    let cluster = Cluster::new().await;
+async fn a_session_ends_everywhere_with_its_role(cluster: Cluster) {
     let [a, b] = cluster.nodes().await;
     let at = a.create("team/app", Mutability::Mutable).await;
     let of = PrincipalRef::to_create(account(), PrincipalKind::Role, "/", "builder");
@@ -138,9 +132,7 @@ async fn a_session_ends_everywhere_with_its_role() {
     assert!(b.authenticate_session(id, token).await.unwrap().is_none());
 }
 
-#[tokio::test]
-async fn a_repository_s_policy_counts_on_every_node() {
-    let cluster = Cluster::new().await;
+async fn a_repository_s_policy_counts_on_every_node(cluster: Cluster) {
     let [a, b] = cluster.nodes().await;
     let at = a.create("team/app", Mutability::Mutable).await;
     let (_, _, password) = ann(&a).await;
@@ -166,9 +158,7 @@ async fn a_repository_s_policy_counts_on_every_node() {
     may_pull(&a, &password, at.target()).await.unwrap();
 }
 
-#[tokio::test]
-async fn settings_put_on_one_node_are_obeyed_by_the_other() {
-    let cluster = Cluster::new().await;
+async fn settings_put_on_one_node_are_obeyed_by_the_other(cluster: Cluster) {
     let [a, b] = cluster.nodes().await;
     let here = a.here().await;
     assert!(b.blob_mounting_enabled(here.target()).await.unwrap());
@@ -178,9 +168,7 @@ async fn settings_put_on_one_node_are_obeyed_by_the_other() {
     assert!(!b.blob_mounting_enabled(here.target()).await.unwrap());
 }
 
-#[tokio::test]
-async fn a_password_sealed_with_a_new_key_opens_on_every_node() {
-    let cluster = Cluster::new().await;
+async fn a_password_sealed_with_a_new_key_opens_on_every_node(cluster: Cluster) {
     let [a, b] = cluster.nodes().await;
     let at = a.create("team/app", Mutability::Mutable).await;
     let (_, key, old) = ann(&a).await;
@@ -193,28 +181,24 @@ async fn a_password_sealed_with_a_new_key_opens_on_every_node() {
     assert!(may_pull(&b, "nonsense", at.target()).await.is_err());
 }
 
-#[tokio::test]
-async fn a_node_that_cannot_learn_of_changes_lets_nobody_do_anything() {
-    let cluster = Cluster::new().await;
+async fn a_node_that_cannot_learn_of_changes_lets_nobody_do_anything(cluster: Cluster) {
     let [a, b] = cluster.nodes().await;
     let at = a.create("team/app", Mutability::Mutable).await;
     let (_, _, password) = ann(&a).await;
     may_pull(&b, &password, at.target()).await.unwrap();
-    cluster.meta.close().await;
+    b.close().await;
     may_pull(&b, &password, at.target()).await.unwrap();
     cluster.a_second_passes();
     let refused = may_pull(&b, &password, at.target()).await;
     assert!(matches!(refused, Err(RegistryError::Meta(_))), "{refused:?}");
 }
 
-#[tokio::test]
-async fn confirming_costs_nothing_while_it_is_young_and_one_read_afterwards() {
-    let cluster = Cluster::new().await;
+async fn confirming_costs_nothing_while_it_is_young_and_one_read_afterwards(cluster: Cluster) {
     let [a, b] = cluster.nodes().await;
     let at = a.create("team/app", Mutability::Mutable).await;
     let (_, _, password) = ann(&a).await;
     may_pull(&b, &password, at.target()).await.unwrap();
-    let reads = || cluster.meta.stats().reads;
+    let reads = || b.meta_stats().reads;
     let before = reads();
     for _ in 0..10 {
         may_pull(&b, &password, at.target()).await.unwrap();
@@ -227,20 +211,30 @@ async fn confirming_costs_nothing_while_it_is_young_and_one_read_afterwards() {
     assert_eq!(reads(), before + 1);
 }
 
-#[tokio::test]
-async fn a_cached_manifest_costs_one_read() {
-    let cluster = Cluster::new().await;
+async fn a_cached_manifest_costs_one_read(cluster: Cluster) {
     let [a, b] = cluster.nodes().await;
     let at = a.create("team/app", Mutability::Mutable).await;
     let digest = a.push(&at, "one", Some("v1")).await;
     let layer = wharf_types::Digest::sha256(b"layer of one");
     b.pull(&at, "v1").await.unwrap();
     b.read(&at, &layer).await.unwrap();
-    let before = cluster.meta.stats().reads;
+    let before = b.meta_stats().reads;
     for reference in ["v1".to_owned(), digest.to_string()] {
         b.pull(&at, &reference).await.unwrap();
     }
     b.read(&at, &layer).await.unwrap();
     b.stat_blob(&at, &layer).await.unwrap();
-    assert_eq!(cluster.meta.stats().reads, before + 4, "one each");
+    assert_eq!(b.meta_stats().reads, before + 4, "one each");
 }
+
+crate::on_every_engine!(
+    a_key_switched_off_on_one_node_counts_nowhere_after_a_second,
+    a_policy_detached_on_one_node_gives_nothing_on_the_other,
+    a_session_ends_everywhere_with_its_role,
+    a_repository_s_policy_counts_on_every_node,
+    settings_put_on_one_node_are_obeyed_by_the_other,
+    a_password_sealed_with_a_new_key_opens_on_every_node,
+    a_node_that_cannot_learn_of_changes_lets_nobody_do_anything,
+    confirming_costs_nothing_while_it_is_young_and_one_read_afterwards,
+    a_cached_manifest_costs_one_read,
+);

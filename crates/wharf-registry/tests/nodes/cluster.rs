@@ -1,7 +1,6 @@
 //! Several nodes on one metadata store and one object store: each a registry with a memory of its own.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,9 +9,10 @@ use wharf_registry::{
     Authorized, BodyStream, Caller, Clock, EncryptionType, NewRepository, Nodes, Options, PutImage,
     PutOutcome, Registry, RegistryError, StoredManifest,
 };
-use wharf_store::meta::{Meta, SqliteOptions};
+use wharf_store::meta::{Clock as MetaClock, Meta, PostgresOptions, SqliteOptions};
 use wharf_store::object::{MemoryObjects, ObjectStore};
 use wharf_store::seal::{DataKey, RootKey};
+use wharf_testing::postgres::{Database, PrivateServer};
 use wharf_types::{
     AccountId, Digest, Manifest, MediaType, Mutability, Region, RegistryRef, RepositoryRef, Tag, Timestamp,
 };
@@ -22,37 +22,61 @@ pub type At = Authorized<RepositoryRef>;
 
 /// What nodes share, and how they are opened.
 pub struct Cluster {
+    /// A handle on the metadata that no node has, or that all have.
     pub meta: Meta,
     pub clock: Clock,
     pub options: Options,
     pub objects: Arc<dyn ObjectStore>,
     root: DataKey,
-    _dir: tempfile::TempDir,
+    place: Place,
+}
+
+enum Place {
+    /// A server of its own, which may be stopped; the database first, for it goes first.
+    Private(Database, PrivateServer),
+    /// All nodes share the one handle.
+    Sqlite(#[expect(dead_code, reason = "kept until the end")] tempfile::TempDir),
+    Postgres(Database),
 }
 
 impl Cluster {
-    pub async fn new() -> Self {
-        Self::with(|_| ()).await
+    pub fn on_sqlite() -> Self {
+        let (clock, micros) = clock();
+        let dir = tempfile::tempdir().unwrap();
+        let sqlite = SqliteOptions { clock: micros, ..SqliteOptions::default() };
+        let meta = Meta::open_sqlite(&dir.path().join("meta.db"), sqlite).unwrap();
+        Self::of(meta, clock, Place::Sqlite(dir))
     }
 
-    pub async fn with(change: impl FnOnce(&mut Options)) -> Self {
+    /// `None` where there is no PostgreSQL.
+    pub async fn on_postgres() -> Option<Self> {
+        let database = tokio::task::spawn_blocking(Database::create).await.unwrap()?;
+        let (clock, micros) = clock();
+        let meta = open(database.url(), micros).await;
+        Some(Self::of(meta, clock, Place::Postgres(database)))
+    }
+
+    /// With a server of its own; `None` where there is no PostgreSQL.
+    pub async fn on_a_server() -> Option<Self> {
+        let server = tokio::task::spawn_blocking(PrivateServer::start).await.unwrap()?;
+        let database = server.create_database();
+        let (clock, micros) = clock();
+        let meta = open(database.url(), micros).await;
+        Some(Self::of(meta, clock, Place::Private(database, server)))
+    }
+
+    /// Stops the server as a crash would, and starts it again.
+    pub fn restart_server(&self) {
+        if let Place::Private(_, server) = &self.place {
+            server.crash_and_restart();
+        }
+    }
+
+    fn of(meta: Meta, clock: Clock, place: Place) -> Self {
         let mut options = Options::new(account(), region());
         options.nodes = Nodes::Many;
-        change(&mut options);
-        let dir = tempfile::tempdir().unwrap();
-        let clock = Clock::manual(Timestamp::from_micros(1_700_000_000_000_000));
-        let Clock::Manual(now) = clock.clone() else { unreachable!("it was made so") };
-        let sqlite =
-            SqliteOptions { clock: Arc::new(move || now.load(Ordering::SeqCst)), ..SqliteOptions::default() };
-        let meta = Meta::open_sqlite(&dir.path().join("meta.db"), sqlite).unwrap();
-        Self {
-            meta,
-            clock,
-            options,
-            objects: Arc::new(MemoryObjects::new()),
-            root: DataKey::generate().unwrap(),
-            _dir: dir,
-        }
+        let (objects, root) = (Arc::new(MemoryObjects::new()), DataKey::generate().unwrap());
+        Self { meta, clock, options, objects, root, place }
     }
 
     /// As much time as a node may go on by what it remembers, and a little.
@@ -62,7 +86,11 @@ impl Cluster {
 
     /// Another node.
     pub async fn node(&self) -> Node {
-        let (options, clock, meta) = (self.options.clone(), self.clock.clone(), self.meta.clone());
+        let (options, clock) = (self.options.clone(), self.clock.clone());
+        let meta = match &self.place {
+            Place::Sqlite(_) => self.meta.clone(),
+            Place::Postgres(database) | Place::Private(database, _) => open(database.url(), micros_of(&clock)).await,
+        };
         let root = RootKey::from_key(&self.root);
         let registry = Registry::open(options, clock, meta, Arc::clone(&self.objects), root).await.unwrap();
         Node { registry }
@@ -75,6 +103,29 @@ impl Cluster {
         }
         nodes.try_into().unwrap_or_else(|_| unreachable!("there are N"))
     }
+}
+
+fn clock() -> (Clock, MetaClock) {
+    let clock = Clock::manual(Timestamp::from_micros(1_700_000_000_000_000));
+    let micros = micros_of(&clock);
+    (clock, micros)
+}
+
+fn micros_of(clock: &Clock) -> MetaClock {
+    let clock = clock.clone();
+    Arc::new(move || clock.now().as_micros())
+}
+
+/// Few connections: many tests run at once.
+async fn open(url: String, clock: MetaClock) -> Meta {
+    let options = PostgresOptions {
+        writers: 3,
+        readers: 3,
+        background: 1,
+        clock: Some(clock),
+        ..PostgresOptions::new(url.parse().unwrap())
+    };
+    tokio::task::spawn_blocking(move || Meta::open_postgres(options).unwrap()).await.unwrap()
 }
 
 /// One node.

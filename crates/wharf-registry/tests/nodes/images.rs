@@ -17,9 +17,7 @@ async fn tags(node: &Node, at: &At) -> Vec<String> {
     page.names.iter().map(str::to_owned).collect()
 }
 
-#[tokio::test]
-async fn a_push_on_one_node_is_pulled_from_the_other() {
-    let cluster = Cluster::new().await;
+async fn a_push_on_one_node_is_pulled_from_the_other(cluster: Cluster) {
     let [a, b] = cluster.nodes().await;
     let at = a.create("team/app", Mutability::Mutable).await;
     assert!(matches!(b.pull(&at, "v1").await, Err(RegistryError::ManifestUnknown)));
@@ -33,9 +31,7 @@ async fn a_push_on_one_node_is_pulled_from_the_other() {
     assert_eq!(b.stat_blob(&at, &layer).await.unwrap().size, 12);
 }
 
-#[tokio::test]
-async fn a_tag_that_moves_on_one_node_has_moved_on_the_other() {
-    let cluster = Cluster::new().await;
+async fn a_tag_that_moves_on_one_node_has_moved_on_the_other(cluster: Cluster) {
     let [a, b] = cluster.nodes().await;
     let at = a.create("team/app", Mutability::Mutable).await;
     let digests = [a.push(&at, "one", None).await, a.push(&at, "two", None).await];
@@ -52,9 +48,7 @@ async fn a_tag_that_moves_on_one_node_has_moved_on_the_other() {
     assert_eq!(tags(&b, &at).await, ["latest"]);
 }
 
-#[tokio::test]
-async fn what_one_node_deletes_the_other_does_not_serve() {
-    let cluster = Cluster::new().await;
+async fn what_one_node_deletes_the_other_does_not_serve(cluster: Cluster) {
     let [a, b] = cluster.nodes().await;
     let at = a.create("team/app", Mutability::Mutable).await;
     let digest = a.push(&at, "one", Some("v1")).await;
@@ -80,9 +74,7 @@ async fn what_one_node_deletes_the_other_does_not_serve() {
     assert_eq!(b.pull(&at, "v1").await.unwrap(), digest);
 }
 
-#[tokio::test]
-async fn a_tag_that_one_node_takes_away_is_gone_on_the_other() {
-    let cluster = Cluster::new().await;
+async fn a_tag_that_one_node_takes_away_is_gone_on_the_other(cluster: Cluster) {
     let [a, b] = cluster.nodes().await;
     let at = a.create("team/app", Mutability::Mutable).await;
     let digest = a.push(&at, "one", Some("v1")).await;
@@ -95,9 +87,7 @@ async fn a_tag_that_one_node_takes_away_is_gone_on_the_other() {
     assert_eq!(b.pull(&at, &digest.to_string()).await.unwrap(), digest, "the image stays");
 }
 
-#[tokio::test]
-async fn a_repository_made_again_under_its_name_is_another_one_everywhere() {
-    let cluster = Cluster::new().await;
+async fn a_repository_made_again_under_its_name_is_another_one_everywhere(cluster: Cluster) {
     let [a, b] = cluster.nodes().await;
     let at = a.create("team/app", Mutability::Mutable).await;
     let old = a.push(&at, "old", Some("v1")).await;
@@ -118,9 +108,7 @@ async fn a_repository_made_again_under_its_name_is_another_one_everywhere() {
     assert_eq!(b.repository(&at).await.unwrap().mutability, Mutability::Immutable);
 }
 
-#[tokio::test]
-async fn immutability_set_on_one_node_is_kept_by_the_other() {
-    let cluster = Cluster::new().await;
+async fn immutability_set_on_one_node_is_kept_by_the_other(cluster: Cluster) {
     let [a, b] = cluster.nodes().await;
     let at = a.create("team/app", Mutability::Mutable).await;
     b.push(&at, "one", Some("v1")).await;
@@ -131,9 +119,7 @@ async fn immutability_set_on_one_node_is_kept_by_the_other() {
     assert_eq!(b.repository(&at).await.unwrap().mutability, Mutability::Immutable);
 }
 
-#[tokio::test]
-async fn an_immutable_tag_that_two_nodes_push_has_one_winner() {
-    let cluster = Cluster::new().await;
+async fn an_immutable_tag_that_two_nodes_push_has_one_winner(cluster: Cluster) {
     let [a, b] = cluster.nodes().await;
     let at = a.create("team/app", Mutability::Immutable).await;
     for round in 0..20 {
@@ -153,9 +139,7 @@ async fn an_immutable_tag_that_two_nodes_push_has_one_winner() {
     }
 }
 
-#[tokio::test]
-async fn the_same_image_pushed_by_two_nodes_at_once_is_there_once() {
-    let cluster = Cluster::new().await;
+async fn the_same_image_pushed_by_two_nodes_at_once_is_there_once(cluster: Cluster) {
     let [a, b] = cluster.nodes().await;
     let at = a.create("team/app", Mutability::Mutable).await;
     for round in 0..10 {
@@ -170,9 +154,7 @@ async fn the_same_image_pushed_by_two_nodes_at_once_is_there_once() {
     assert_eq!(images.items.len(), 10);
 }
 
-#[tokio::test]
-async fn the_next_page_may_be_asked_of_another_node() {
-    let cluster = Cluster::new().await;
+async fn the_next_page_may_be_asked_of_another_node(cluster: Cluster) {
     let [a, b] = cluster.nodes().await;
     let at = a.create("team/app", Mutability::Mutable).await;
     for text in ["one", "two", "three"] {
@@ -184,9 +166,7 @@ async fn the_next_page_may_be_asked_of_another_node() {
     assert_eq!((first.items.len(), second.items.len(), second.next), (2, 1, None));
 }
 
-#[tokio::test]
-async fn a_key_switched_off_on_one_node_stops_its_images_on_the_other() {
-    let cluster = Cluster::new().await;
+async fn a_key_switched_off_on_one_node_stops_its_images_on_the_other(cluster: Cluster) {
     let [a, b] = cluster.nodes().await;
     // Made after both had looked at the states of keys.
     let key = a.kms_create_key(&a.here().await, NewKey::default()).await.unwrap();
@@ -240,9 +220,7 @@ async fn named_key(a: &Node, b: &Node, key: &str) -> At {
     at
 }
 
-#[tokio::test]
-async fn a_rotation_of_keys_on_one_node_is_followed_by_the_other() {
-    let cluster = Cluster::new().await;
+async fn a_rotation_of_keys_on_one_node_is_followed_by_the_other(cluster: Cluster) {
     let [a, b] = cluster.nodes().await;
     let at = a.create("team/app", Mutability::Mutable).await;
     let digest = b.push(&at, "one", Some("v1")).await;
@@ -254,3 +232,17 @@ async fn a_rotation_of_keys_on_one_node_is_followed_by_the_other() {
     let upload = a.start_upload(&at).await.unwrap();
     assert_eq!(b.upload_status(&at, upload.id).await.unwrap().received, 0, "an id of the new key");
 }
+
+crate::on_every_engine!(
+    a_push_on_one_node_is_pulled_from_the_other,
+    a_tag_that_moves_on_one_node_has_moved_on_the_other,
+    what_one_node_deletes_the_other_does_not_serve,
+    a_tag_that_one_node_takes_away_is_gone_on_the_other,
+    a_repository_made_again_under_its_name_is_another_one_everywhere,
+    immutability_set_on_one_node_is_kept_by_the_other,
+    an_immutable_tag_that_two_nodes_push_has_one_winner,
+    the_same_image_pushed_by_two_nodes_at_once_is_there_once,
+    the_next_page_may_be_asked_of_another_node,
+    a_key_switched_off_on_one_node_stops_its_images_on_the_other,
+    a_rotation_of_keys_on_one_node_is_followed_by_the_other,
+);

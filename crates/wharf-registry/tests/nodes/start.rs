@@ -2,9 +2,7 @@
 
 use crate::cluster::{Cluster, Node};
 
-#[tokio::test]
-async fn nodes_that_start_at_once_are_one_deployment_with_one_first_key() {
-    let cluster = Cluster::new().await;
+async fn nodes_that_start_at_once_are_one_deployment_with_one_first_key(cluster: Cluster) {
     let nodes = tokio::join!(cluster.node(), cluster.node(), cluster.node());
     let nodes: [Node; 3] = nodes.into();
     let keys = tokio::join!(
@@ -16,3 +14,7 @@ async fn nodes_that_start_at_once_are_one_deployment_with_one_first_key() {
     assert_eq!(made, 1);
     assert_eq!(nodes[0].list_accounts().await.unwrap().len(), 1);
 }
+
+crate::on_every_engine!(
+    nodes_that_start_at_once_are_one_deployment_with_one_first_key,
+);

@@ -36,9 +36,7 @@ fn slow_body() -> (mpsc::UnboundedSender<Bytes>, BodyStream) {
     (send, pieces.boxed())
 }
 
-#[tokio::test]
-async fn an_upload_goes_on_at_any_node() {
-    let cluster = Cluster::new().await;
+async fn an_upload_goes_on_at_any_node(cluster: Cluster) {
     let [a, b, c] = cluster.nodes().await;
     let at = a.create("team/app", Mutability::Mutable).await;
     for length in [300, 100_000, 700_000] {
@@ -67,9 +65,7 @@ async fn an_upload_goes_on_at_any_node() {
     }
 }
 
-#[tokio::test]
-async fn an_upload_outlives_the_node_that_had_it() {
-    let cluster = Cluster::new().await;
+async fn an_upload_outlives_the_node_that_had_it(cluster: Cluster) {
     let [a, b] = cluster.nodes().await;
     let at = a.create("team/app", Mutability::Mutable).await;
     let (content, half) = (content(400_000), 200_000);
@@ -94,9 +90,7 @@ async fn an_upload_outlives_the_node_that_had_it() {
     dying.abort();
 }
 
-#[tokio::test]
-async fn of_two_nodes_that_write_to_an_upload_one_is_refused_and_spoils_nothing() {
-    let cluster = Cluster::new().await;
+async fn of_two_nodes_that_write_to_an_upload_one_is_refused_and_spoils_nothing(cluster: Cluster) {
     let [a, b] = cluster.nodes().await;
     let at = a.create("team/app", Mutability::Mutable).await;
     let (content, half) = (content(400_000), 200_000);
@@ -122,9 +116,7 @@ async fn of_two_nodes_that_write_to_an_upload_one_is_refused_and_spoils_nothing(
     assert_eq!(a.read(&at, &digest).await.unwrap(), content);
 }
 
-#[tokio::test]
-async fn a_chunk_that_fails_gives_the_turn_back() {
-    let cluster = Cluster::new().await;
+async fn a_chunk_that_fails_gives_the_turn_back(cluster: Cluster) {
     let [a, b] = cluster.nodes().await;
     let at = a.create("team/app", Mutability::Mutable).await;
     let (content, half) = (content(400_000), 200_000);
@@ -143,9 +135,7 @@ async fn a_chunk_that_fails_gives_the_turn_back() {
     assert_eq!(a.read(&at, &digest).await.unwrap(), content);
 }
 
-#[tokio::test]
-async fn two_nodes_that_finish_an_upload_give_one_answer() {
-    let cluster = Cluster::new().await;
+async fn two_nodes_that_finish_an_upload_give_one_answer(cluster: Cluster) {
     let [a, b] = cluster.nodes().await;
     let at = a.create("team/app", Mutability::Mutable).await;
     for round in 0..6_u8 {
@@ -167,9 +157,7 @@ async fn two_nodes_that_finish_an_upload_give_one_answer() {
     }
 }
 
-#[tokio::test]
-async fn what_is_cancelled_on_one_node_is_over_on_the_other() {
-    let cluster = Cluster::new().await;
+async fn what_is_cancelled_on_one_node_is_over_on_the_other(cluster: Cluster) {
     let [a, b] = cluster.nodes().await;
     let at = a.create("team/app", Mutability::Mutable).await;
     let content = content(100_000);
@@ -195,3 +183,12 @@ async fn until(cluster: &Cluster, sql: &'static str, expected: i64) {
     }
     panic!("{sql} never was {expected}");
 }
+
+crate::on_every_engine!(
+    an_upload_goes_on_at_any_node,
+    an_upload_outlives_the_node_that_had_it,
+    of_two_nodes_that_write_to_an_upload_one_is_refused_and_spoils_nothing,
+    a_chunk_that_fails_gives_the_turn_back,
+    two_nodes_that_finish_an_upload_give_one_answer,
+    what_is_cancelled_on_one_node_is_over_on_the_other,
+);

@@ -29,9 +29,7 @@ async fn push_daily(cluster: &Cluster, node: &Node, at: &At, count: usize) {
     }
 }
 
-#[tokio::test]
-async fn a_job_is_taken_over_when_its_holder_has_died_and_done_once() {
-    let cluster = Cluster::new().await;
+async fn a_job_is_taken_over_when_its_holder_has_died_and_done_once(cluster: Cluster) {
     let [a, b] = cluster.nodes().await;
     let at = a.create("team/app", Mutability::Mutable).await;
     push_daily(&cluster, &a, &at, 5).await;
@@ -53,9 +51,7 @@ async fn a_job_is_taken_over_when_its_holder_has_died_and_done_once() {
     assert_eq!(count(&cluster, "SELECT due_at FROM jobs WHERE kind = 'lifecycle'").await, before);
 }
 
-#[tokio::test]
-async fn nodes_that_carry_out_policies_at_once_act_once() {
-    let cluster = Cluster::new().await;
+async fn nodes_that_carry_out_policies_at_once_act_once(cluster: Cluster) {
     let nodes: [Node; 3] = cluster.nodes().await;
     let mut places = Vec::new();
     for name in ["one", "two", "three", "four"] {
@@ -85,9 +81,7 @@ async fn nodes_that_carry_out_policies_at_once_act_once() {
     assert_eq!(expired, 4 * 4 + count(&cluster, events).await as u64 - 2 * 4 * 4, "none is counted twice");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn collectors_on_two_nodes_take_nothing_that_is_reachable() {
-    let cluster = Cluster::new().await;
+async fn collectors_on_two_nodes_take_nothing_that_is_reachable(cluster: Cluster) {
     let nodes: [Node; 3] = cluster.nodes().await;
     let one = nodes[0].create("one", Mutability::Mutable).await;
     let two = nodes[0].create("two", Mutability::Mutable).await;
@@ -137,3 +131,9 @@ async fn collectors_on_two_nodes_take_nothing_that_is_reachable() {
     let checked = cluster.meta.read(|tx| wharf_store::meta::scrub::contradictions(tx, 10)).await.unwrap();
     assert!(checked.is_empty(), "{checked:?}");
 }
+
+crate::on_every_engine!(
+    a_job_is_taken_over_when_its_holder_has_died_and_done_once,
+    nodes_that_carry_out_policies_at_once_act_once,
+    collectors_on_two_nodes_take_nothing_that_is_reachable,
+);

@@ -31,10 +31,18 @@ const COLLECT: &[Op] = &[Op::Advance(DAY), Op::Collect, Op::Advance(TRASH), Op::
 const TRASH: Duration = Duration::from_secs(2 * 24 * 3600);
 
 async fn all(programs: &[&[&[Op]]], grain: impl Fn(usize) -> Grain) -> Explored {
-    let (began, beginning) = (Instant::now(), Beginning::new().await);
+    all_from(&Beginning::new().await, programs, grain).await
+}
+
+async fn all_from(
+    beginning: &Beginning,
+    programs: &[&[&[Op]]],
+    grain: impl Fn(usize) -> Grain,
+) -> Explored {
+    let began = Instant::now();
     let mut total = Explored::default();
     for (at, programs) in programs.iter().enumerate() {
-        total.add(explore(&beginning, programs, grain(at)).await);
+        total.add(explore(beginning, programs, grain(at)).await);
         if let Some(wrong) = &total.wrong {
             panic!("{:?} {programs:?}: {wrong}", grain(at));
         }
@@ -119,6 +127,27 @@ async fn every_order_of_transactions_of_uploads_and_collection_keeps_what_is_rea
     let explored = interleaved(&[&[SWEEP, UPLOAD, &[Op::DeleteImage(0, 0)]]]).await;
     // A start writes nothing, so that no transaction comes between it and the first append.
     assert_met(&explored, &["Finish Done", "Finish Refused(\"upload\")"]);
+}
+
+/// Two collectors beside a push, a mount or a deletion, each on a node of its own.
+#[tokio::test]
+async fn every_order_on_nodes_of_their_own_keeps_what_is_reachable() {
+    let programs: &[&[&[Op]]] = &[
+        &[SWEEP, SWEEP, &[Op::DeleteImage(0, 0), Op::Push(0, 0)]],
+        &[COLLECT, &[Op::Collect], MOUNT, &[Op::DeleteImage(0, 0)]],
+        &[UPLOAD, SWEEP, &[Op::Collect, Op::DeleteImage(0, 0)]],
+        &[RESTORE, COLLECT, &[Op::Collect, Op::Push(0, 0)]],
+    ];
+    let explored = all_from(&Beginning::of_nodes().await, programs, |_| Grain::Operation).await;
+    assert_met(&explored, &["Push Done", "Mount Done", "Finish Done", "Collect Done", "Undelete Done"]);
+}
+
+#[tokio::test]
+async fn every_order_of_transactions_of_two_collectors_and_a_push_keeps_what_is_reachable() {
+    let programs: &[&[&[Op]]] = &[&[SWEEP, &[Op::Collect], &[Op::DeleteImage(0, 0), Op::Push(0, 0)]]];
+    let grain = |_| Grain::Transaction { preemptions: 1 };
+    let explored = all_from(&Beginning::of_nodes().await, programs, grain).await;
+    assert_met(&explored, &["Push Done", "Collect Done"]);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use wharf_types::RepositoryRef;
 
 use super::objects::{ObjectState, object_id};
+use super::repositories::{self, RepositoryRow};
 use super::{MetaError, Tx};
 use crate::object::ObjectId;
 
@@ -85,6 +86,41 @@ fn image(
         |row| {
             let (digest, status): (Option<String>, Option<String>) = (row.get(1)?, row.get(2)?);
             Ok(CurrentImage { repository_id: row.get(0)?, image: digest.zip(status) })
+        },
+    )
+}
+
+/// What a push of an image finds.
+#[derive(Clone, Debug)]
+pub struct CurrentTarget {
+    /// The repository that has the name now.
+    pub repository: RepositoryRow,
+    /// The status of the image, if it is there.
+    pub status: Option<String>,
+    /// What the tag points at.
+    pub tag: Option<String>,
+}
+
+/// The repository of that name, with what it has of an image and a tag (empty: none); `None` without the repository.
+pub fn target(
+    tx: &mut Tx<'_>,
+    of: &RepositoryRef,
+    digest: &str,
+    tag: &str,
+) -> Result<Option<CurrentTarget>, MetaError> {
+    let (account, region) = (of.registry.account, &of.registry.region);
+    tx.query_opt(
+        "SELECT r.id, r.account, r.region, r.kind, r.name, r.mutability, r.exclusions, r.scan_on_push, r.created_at,
+                d.id, d.encryption_type, d.kms_key, m.status, t.digest
+         FROM repositories r
+         JOIN key_domains d ON d.id = r.domain_id
+         LEFT JOIN manifests m ON m.repository_id = r.id AND m.digest = $5
+         LEFT JOIN tags t ON t.repository_id = r.id AND t.name = $6
+         WHERE r.account = $1 AND r.region = $2 AND r.kind = $3 AND r.name = $4",
+        &[&account.as_str(), &region.as_str(), &of.kind.as_str(), &of.name.as_str(), &digest, &tag],
+        |row| {
+            let repository = repositories::row(row)?;
+            Ok(CurrentTarget { repository, status: row.get(12)?, tag: row.get(13)? })
         },
     )
 }

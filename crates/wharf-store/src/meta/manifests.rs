@@ -134,6 +134,17 @@ pub fn insert(
     manifest: &ManifestRow,
     sealed: &SealedManifest,
 ) -> Result<(), MetaError> {
+    insert_alone(tx, repository_id, manifest, sealed)?;
+    missing::manifest_arrived(tx, repository_id, &manifest.digest, manifest.content_size)
+}
+
+/// As [`insert`], where nobody waits for the manifest.
+pub(super) fn insert_alone(
+    tx: &mut Tx<'_>,
+    repository_id: i64,
+    manifest: &ManifestRow,
+    sealed: &SealedManifest,
+) -> Result<(), MetaError> {
     tx.execute_later(
         "INSERT INTO manifests
              (repository_id, digest, media_type, artifact_type, subject, annotations, size, content_size, status,
@@ -157,8 +168,7 @@ pub fn insert(
             &sealed.seal_id,
             &sealed.content,
         ],
-    )?;
-    missing::manifest_arrived(tx, repository_id, &manifest.digest, manifest.content_size)
+    )
 }
 
 /// Adds the edges from a manifest to those of `blobs` that the repository holds, marks those as referenced, and

@@ -25,6 +25,7 @@ pub mod missing;
 pub mod objects;
 mod postgres;
 pub mod pull_time;
+pub mod push;
 pub mod repositories;
 pub mod scrub;
 pub mod settings;

@@ -52,7 +52,8 @@ pub struct NewRepositoryRow {
     pub domain_id: i64,
 }
 
-fn row(row: &Row<'_>) -> Result<RepositoryRow, MetaError> {
+/// Reads a repository from the first twelve columns.
+pub(super) fn row(row: &Row<'_>) -> Result<RepositoryRow, MetaError> {
     Ok(RepositoryRow {
         id: row.get(0)?,
         account: row.get(1)?,
