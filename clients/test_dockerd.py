@@ -1,11 +1,13 @@
 """Docker's own daemon with its own data root and socket: login, push, pull, mount, refusals."""
 
 import json
+import os
 
 import pytest
 
 from harness import containers, images
 from harness.process import refused, run
+from harness.server import program
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +102,31 @@ def test_docker_pulls_and_runs_a_real_image(docker, server, repository, password
     docker("pull", target)
     said = docker("run", "--rm", "--network", "host", target, "cat", "/etc/os-release").stdout
     assert "Debian" in said
+
+
+def test_docker_logs_in_by_the_helper(docker, server, account, registry, repository, tmp_path):
+    """The credential helper gives dockerd's client a password at every pull, for as long as its keys are good."""
+    helpers, config = tmp_path / "bin", tmp_path / "config"
+    for directory in (helpers, config):
+        directory.mkdir()
+    (helpers / "docker-credential-wharf").symlink_to(program())
+    (config / "config.json").write_text(json.dumps({"credHelpers": {server.host: "wharf"}}))
+    keys = {"AWS_ACCESS_KEY_ID": account.access_key_id, "AWS_SECRET_ACCESS_KEY": account.secret_access_key}
+    variables = keys | {
+        "AWS_REGION": "us-east-1",
+        "DOCKER_CONFIG": str(config),
+        "HOME": str(tmp_path),
+        "PATH": f"{helpers}:{os.environ['PATH']}",
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+    }
+    target = f"{server.host}/{repository}:v1"
+    registry.push(repository, images.image("docker-helper"), "v1")
+    docker("pull", target, with_env=variables)
+    identity = imported(docker, tmp_path, "helper")
+    docker("tag", identity, f"{server.host}/{repository}:v2")
+    docker("push", f"{server.host}/{repository}:v2", with_env=variables)
+    assert registry.manifest(repository, "v2").status == 200
+    docker("image", "rm", "-f", target)
+    wrong = variables | {"AWS_SECRET_ACCESS_KEY": "wrong", "XDG_CACHE_HOME": str(tmp_path / "empty")}
+    said = docker("pull", target, with_env=wrong, how=refused)
+    assert "credential" in said.lower(), said

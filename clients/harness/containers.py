@@ -118,8 +118,8 @@ def dockerd(*insecure):
     )
     env = {"DOCKER_CONFIG": str(directory / "config"), "DOCKER_HOST": server, "DOCKER_CONTEXT": ""}
 
-    def call(*arguments, how=run, **more):
-        return how(DOCKER, *arguments, env=env, **more)
+    def call(*arguments, how=run, with_env=None, **more):
+        return how(DOCKER, *arguments, env=env | (with_env or {}), **more)
 
     try:
         wait_until(

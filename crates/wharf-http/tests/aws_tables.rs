@@ -74,6 +74,17 @@ fn every_ecr_action_exists_and_every_callable_action_has_its_operation() {
 }
 
 #[test]
+fn every_action_of_the_companions_can_be_explained() {
+    for name in ["iam", "sts", "kms"] {
+        for operation in service(name).operations.iter().filter(|operation| operation.is_built()) {
+            for action in operation.actions.iter().filter(|action| !action.starts_with("sts:AssumeRole")) {
+                assert!(wharf_iam::actions::COMPANIONS.contains(action), "{action} is not in the list");
+            }
+        }
+    }
+}
+
+#[test]
 fn what_was_built_once_stays_built() {
     let built =
         |service: &Service| service.operations.iter().filter(|operation| operation.is_built()).count();

@@ -34,6 +34,10 @@ impl Call for Assume {
             source_identity: input.text("SourceIdentity", &SESSION_NAME)?,
             with_second_factor: parameters::second_factor(&mut input)?,
         };
+        // Assertions of identity centres, which are not known here: ignoring one would begin another session.
+        if input.has("ProvidedContexts") {
+            return Err(input.refuse("ProvidedContexts", "", "Member must be absent"));
+        }
         Ok((Self(ask), request.caller().identity.account))
     }
 

@@ -192,8 +192,12 @@ fn context(members: &serde_json::Map<String, Value>) -> Result<Context<'_>, Case
             Value::String(text) => context.set(key, text),
             Value::Bool(_) | Value::Number(_) => context.set(key, value.to_string()),
             Value::Array(values) => {
-                let texts: Option<Vec<String>> =
-                    values.iter().map(|value| value.as_str().map(str::to_owned)).collect();
+                let text = |value: &Value| match value {
+                    Value::String(text) => Some(text.clone()),
+                    Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
+                    _ => None,
+                };
+                let texts: Option<Vec<String>> = values.iter().map(text).collect();
                 context.set_list(key, texts.ok_or_else(wrong)?);
             }
             Value::Null | Value::Object(_) => return Err(wrong()),

@@ -19,7 +19,7 @@ use crate::{Registry, RegistryError, Session, SessionKind};
 pub struct Ask {
     /// The ARN of a root user, user, role or role session, an account id (its root user), or `anonymous`.
     pub principal: String,
-    /// An ECR action, e.g. `ecr:PutImage`.
+    /// An action, e.g. `ecr:PutImage` or `iam:CreateUser`.
     pub action: String,
     /// An ARN, `*`, or the name of a repository in the principal's account and the default region. None: `*`.
     pub resource: Option<String>,
@@ -38,8 +38,8 @@ pub enum ExplainError {
     /// There is no such principal.
     #[error("there is no {0}")]
     Absent(String),
-    /// Not an action of ECR's.
-    #[error("`{0}` is no action of ECR")]
+    /// Not an action that is decided here by policies of the caller and the resource alone.
+    #[error("`{0}` is no action of ECR, IAM, STS or KMS that can be explained")]
     Action(String),
     /// Not a resource.
     #[error("`{0}` is neither an ARN nor the name of a repository")]
@@ -110,18 +110,17 @@ impl Registry {
     /// # Errors
     /// If the question names nobody or nothing that is; nothing is changed.
     pub async fn explain(&self, ask: Ask) -> Result<Explanation, ExplainError> {
-        let action = actions::ECR.iter().chain(actions::ECR_PUBLIC);
-        let action = action.into_iter().find(|action| action.name.eq_ignore_ascii_case(&ask.action));
-        let Some(action) = action else { return Err(ExplainError::Action(ask.action)) };
-        let caller = self.caller_named(&ask.principal).await?;
-        let of_registry = action.resource == ActionResource::Registry;
-        let (resource, account) = self.resource_named(ask.resource.as_deref(), caller.identity.account)?;
-        let resource = match resource {
-            _ if of_registry => "*".to_owned(),
-            Some(arn) => arn,
-            None => return Err(ExplainError::NoResource(action.name)),
+        let Some((action, acts_on)) = known_action(&ask.action) else {
+            return Err(ExplainError::Action(ask.action));
         };
-        let need = Need { context: ask.context, ..Need::new(action.name, resource, account) };
+        let caller = self.caller_named(&ask.principal).await?;
+        let (resource, account) = self.resource_named(ask.resource.as_deref(), caller.identity.account)?;
+        let resource = match (resource, acts_on) {
+            (_, Some(ActionResource::Registry)) | (None, None) => "*".to_owned(),
+            (Some(arn), _) => arn,
+            (None, Some(_)) => return Err(ExplainError::NoResource(action)),
+        };
+        let need = Need { context: ask.context, ..Need::new(action, resource, account) };
         Ok(self.simulated(&caller, &need).await?)
     }
 
@@ -232,6 +231,16 @@ impl Registry {
         };
         caller.ok_or_else(absent)
     }
+}
+
+/// An action's name as it is written, and what it acts on; companions' actions act on anything.
+fn known_action(name: &str) -> Option<(&'static str, Option<ActionResource>)> {
+    let known = [actions::ECR, actions::ECR_PUBLIC, actions::WHARF].into_iter().flatten();
+    let mut known = known.map(|action| (action.name, Some(action.resource)));
+    let companion = || actions::COMPANIONS.iter().map(|action| (*action, None));
+    known
+        .find(|(known, _)| known.eq_ignore_ascii_case(name))
+        .or_else(|| companion().find(|(known, _)| known.eq_ignore_ascii_case(name)))
 }
 
 fn last_part(path: &str) -> &str {

@@ -265,3 +265,38 @@ async fn the_root_user_alone_repairs_policies_that_cannot_be_read() {
         }
     }
 }
+
+#[tokio::test]
+async fn condition_keys_that_nothing_here_has_are_absent() {
+    let absent = [
+        "aws:PrincipalOrgID",
+        "aws:PrincipalOrgPaths",
+        "aws:ResourceOrgID",
+        "aws:SourceVpc",
+        "aws:SourceVpce",
+        "aws:VpcSourceIp",
+        "aws:MultiFactorAuthAge",
+        "aws:CalledVia",
+        "aws:SourceArn",
+        "aws:SourceAccount",
+        "aws:SourceOrgID",
+        "aws:PrincipalServiceName",
+    ];
+    let fixture = house().await;
+    for key in absent {
+        for (operator, value, allowed) in
+            [("Null", "true", true), ("StringEquals", "x", false), ("StringNotEquals", "x", true)]
+        {
+            let document = format!(
+                r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Action":"ecr:*","Resource":"*",
+                    "Condition":{{"{operator}":{{"{key}":"{value}"}}}}}}]}}"#
+            );
+            let sql = "UPDATE inline_policies SET document = $1 WHERE principal_id = 'AIDAONE'";
+            let put =
+                fixture.registry.write_identities(move |tx| Ok(tx.execute(sql, &[&document.as_str()])?));
+            assert_eq!(put.await.unwrap(), 1);
+            let ann = caller(&fixture, session(SessionKind::User, "AIDAONE")).await.unwrap();
+            assert_eq!(may(&fixture, &ann, "ecr:PutImage").await.is_ok(), allowed, "{operator} {key}");
+        }
+    }
+}

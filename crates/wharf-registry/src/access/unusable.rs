@@ -26,7 +26,12 @@ pub(super) fn deny_all(kind: PolicyKind) -> Policy {
         PolicyKind::Identity | PolicyKind::Boundary | PolicyKind::Session => {
             r#"{"Version":"2012-10-17","Statement":{"Effect":"Deny","Action":"*","Resource":"*"}}"#
         }
-        PolicyKind::Registry { .. } => {
+        // Policies of scope `V1` are about three actions, none of which repairs one.
+        PolicyKind::Registry { v1_scope: true } => {
+            r#"{"Version":"2012-10-17",
+                "Statement":{"Effect":"Deny","Principal":"*","Action":"ecr:*","Resource":"*"}}"#
+        }
+        PolicyKind::Registry { v1_scope: false } => {
             r#"{"Version":"2012-10-17","Statement":[
                 {"Effect":"Deny","Principal":"*","Resource":"*",
                  "NotAction":["ecr:GetRegistryPolicy","ecr:PutRegistryPolicy","ecr:DeleteRegistryPolicy"]},

@@ -91,13 +91,9 @@ impl Registry {
         policy_arn: String,
     ) -> Result<(), RegistryError> {
         check_policy_arn(&policy_arn)?;
-        let of = of.target().clone();
-        self.write_identities(move |tx| {
-            let row = of.hold(tx)?;
-            match policies::detach(tx, &row.id, &policy_arn)? {
-                true => Ok(()),
-                false => Err(no_policy(&policy_arn).into()),
-            }
+        self.change_principal(of, move |tx, row| match policies::detach(tx, &row.id, &policy_arn)? {
+            true => Ok(()),
+            false => Err(no_policy(&policy_arn).into()),
         })
         .await
     }

@@ -57,9 +57,7 @@ impl Registry {
         of: &Authorized<PrincipalRef>,
         policy_arn: String,
     ) -> Result<(), RegistryError> {
-        let of = of.target().clone();
-        self.write_identities(move |tx| {
-            let row = of.hold(tx)?;
+        self.change_principal(of, move |tx, row| {
             require_attachable(tx, row.account, &policy_arn)?;
             Ok(principals::set_boundary(tx, &row.id, Some(&policy_arn))?)
         })
@@ -71,11 +69,6 @@ impl Registry {
     /// # Errors
     /// `NoSuchEntity`.
     pub async fn delete_boundary(&self, of: &Authorized<PrincipalRef>) -> Result<(), RegistryError> {
-        let of = of.target().clone();
-        self.write_identities(move |tx| {
-            let row = of.hold(tx)?;
-            Ok(principals::set_boundary(tx, &row.id, None)?)
-        })
-        .await
+        self.change_principal(of, move |tx, row| Ok(principals::set_boundary(tx, &row.id, None)?)).await
     }
 }

@@ -2,9 +2,10 @@
 
 use wharf_store::meta::Tx;
 use wharf_store::meta::iam::epochs;
+use wharf_store::meta::iam::principals::PrincipalRow;
 
 use crate::uninterrupted::uninterrupted;
-use crate::{Registry, RegistryError};
+use crate::{Authorized, PrincipalRef, Registry, RegistryError};
 
 impl Registry {
     /// Runs a change of users, groups, roles, their keys or policies as one durable transaction that also moves the
@@ -28,6 +29,23 @@ impl Registry {
             // A failed answer does not tell whether the change is there, so the next look reads it.
             registry.identities_changed();
             outcome
+        })
+        .await
+    }
+
+    /// As [`write_identities`](Self::write_identities), with the row of the user, group or role that was authorized.
+    ///
+    /// # Errors
+    /// As [`PrincipalRef::hold`] too.
+    pub(crate) async fn change_principal<T: Send + 'static>(
+        &self,
+        of: &Authorized<PrincipalRef>,
+        mut work: impl FnMut(&mut Tx<'_>, PrincipalRow) -> Result<T, RegistryError> + Send + 'static,
+    ) -> Result<T, RegistryError> {
+        let of = of.target().clone();
+        self.write_identities(move |tx| {
+            let row = of.hold(tx)?;
+            work(tx, row)
         })
         .await
     }

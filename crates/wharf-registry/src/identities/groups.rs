@@ -53,9 +53,7 @@ impl Registry {
     /// # Errors
     /// `NoSuchEntity`, `DeleteConflict`.
     pub async fn delete_group(&self, of: &Authorized<PrincipalRef>) -> Result<(), RegistryError> {
-        let of = of.target().clone();
-        self.write_identities(move |tx| {
-            let row = of.hold(tx)?;
+        self.change_principal(of, move |tx, row| {
             if !groups::members(tx, &row.id, "", 1)?.is_empty() {
                 return Err(conflict("must remove users from group first."));
             }

@@ -28,9 +28,7 @@ impl Registry {
         document: String,
     ) -> Result<(), RegistryError> {
         check_written(PolicyKind::Identity, &document)?;
-        let of = of.target().clone();
-        self.write_identities(move |tx| {
-            let row = of.hold(tx)?;
+        self.change_principal(of, move |tx, row| {
             policies::put_inline(tx, &row.id, &name, &document)?;
             let total: usize =
                 policies::all_inline(tx, &row.id)?.iter().map(|(_, document)| size(document)).sum();
@@ -101,13 +99,9 @@ impl Registry {
         of: &Authorized<PrincipalRef>,
         name: String,
     ) -> Result<(), RegistryError> {
-        let of = of.target().clone();
-        self.write_identities(move |tx| {
-            let row = of.hold(tx)?;
-            match policies::delete_inline(tx, &row.id, &name)? {
-                true => Ok(()),
-                false => Err(no_inline_policy(row.kind, &name)),
-            }
+        self.change_principal(of, move |tx, row| match policies::delete_inline(tx, &row.id, &name)? {
+            true => Ok(()),
+            false => Err(no_inline_policy(row.kind, &name)),
         })
         .await
     }

@@ -126,9 +126,7 @@ impl Registry {
     /// # Errors
     /// `NoSuchEntity`, `DeleteConflict`.
     pub async fn delete_role(&self, of: &Authorized<PrincipalRef>) -> Result<(), RegistryError> {
-        let of = of.target().clone();
-        self.write_identities(move |tx| {
-            let row = of.hold(tx)?;
+        self.change_principal(of, move |tx, row| {
             require_no_policies(tx, &row.id)?;
             Ok(principals::delete(tx, &row.id)?)
         })
@@ -145,9 +143,7 @@ impl Registry {
         description: Option<String>,
         max_session: Option<u32>,
     ) -> Result<(), RegistryError> {
-        let of = of.target().clone();
-        self.write_identities(move |tx| {
-            let row = of.hold(tx)?;
+        self.change_principal(of, move |tx, row| {
             Ok(roles::update(tx, &row.id, description.as_deref(), max_session.map(i64::from))?)
         })
         .await
@@ -163,9 +159,7 @@ impl Registry {
         trust_policy: String,
     ) -> Result<(), RegistryError> {
         check_trust(&trust_policy)?;
-        let of = of.target().clone();
-        self.write_identities(move |tx| {
-            let row = of.hold(tx)?;
+        self.change_principal(of, move |tx, row| {
             let bound = bound(tx, &trust_policy)?;
             Ok(roles::set_trust_policy(tx, &row.id, &bound)?)
         })

@@ -73,9 +73,7 @@ impl Registry {
         put: Vec<(String, String)>,
     ) -> Result<(), RegistryError> {
         check_tags(&put)?;
-        let of = of.target().clone();
-        self.write_identities(move |tx| {
-            let row = of.hold(tx)?;
+        self.change_principal(of, move |tx, row| {
             merged(tags::list(tx, &row.id)?, &put)?;
             for (key, value) in &put {
                 tags::put(tx, &row.id, key, value)?;
@@ -94,9 +92,7 @@ impl Registry {
         of: &Authorized<PrincipalRef>,
         keys: Vec<String>,
     ) -> Result<(), RegistryError> {
-        let of = of.target().clone();
-        self.write_identities(move |tx| {
-            let row = of.hold(tx)?;
+        self.change_principal(of, move |tx, row| {
             for key in &keys {
                 tags::delete(tx, &row.id, key)?;
             }

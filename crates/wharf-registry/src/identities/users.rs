@@ -84,9 +84,7 @@ impl Registry {
         name: Option<String>,
         path: Option<String>,
     ) -> Result<(), RegistryError> {
-        let of = of.target().clone();
-        self.write_identities(move |tx| {
-            let row = of.hold(tx)?;
+        self.change_principal(of, move |tx, row| {
             let name = name.as_deref().unwrap_or(&row.name);
             let path = path.as_deref().unwrap_or(&row.path);
             principals::rename(tx, &row.id, name, path).map_err(|error| taken(error, row.kind, name))
@@ -99,9 +97,7 @@ impl Registry {
     /// # Errors
     /// `NoSuchEntity`, `DeleteConflict`.
     pub async fn delete_user(&self, of: &Authorized<PrincipalRef>) -> Result<(), RegistryError> {
-        let of = of.target().clone();
-        self.write_identities(move |tx| {
-            let row = of.hold(tx)?;
+        self.change_principal(of, move |tx, row| {
             if !groups::of_user(tx, &row.id)?.is_empty() {
                 return Err(conflict("must remove users from group first."));
             }

@@ -143,8 +143,12 @@ struct Discovery {
 /// Where an issuer says its keys are.
 async fn discover(issuer: &str) -> Result<String, IamError> {
     let url = format!("https://{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
-    let bytes = fetch(&url, Reach::Public, LIMIT).await.map_err(failed)?;
-    let discovery: Discovery = serde_json::from_slice(&bytes).map_err(|_| no_keys())?;
+    keys_named(issuer, &fetch(&url, Reach::Public, LIMIT).await.map_err(failed)?)
+}
+
+/// Where a discovery document says the keys of an issuer are.
+fn keys_named(issuer: &str, document: &[u8]) -> Result<String, IamError> {
+    let discovery: Discovery = serde_json::from_slice(document).map_err(|_| no_keys())?;
     // A document that speaks for another issuer says nothing of this one's keys.
     let said = discovery.issuer.strip_prefix("https://").unwrap_or(&discovery.issuer);
     if said.trim_end_matches('/') == issuer.trim_end_matches('/') {
@@ -176,4 +180,156 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 fn no_keys() -> IamError {
     IamError::InvalidIdentityToken(IdentityTokenError::UnknownKey.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio::task::JoinHandle;
+
+    use super::*;
+    use crate::accounts::tests::Fixture;
+
+    const ISSUER: &str = "idp.example/cluster";
+
+    /// An issuer that answers with whatever it is given, and counts how often it was asked.
+    struct Local {
+        body: Arc<Mutex<String>>,
+        asked: Arc<AtomicUsize>,
+        serving: JoinHandle<()>,
+    }
+
+    impl Local {
+        async fn start(body: String) -> (Self, String) {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("http://{}/keys", listener.local_addr().unwrap());
+            let (body, asked) = (Arc::new(Mutex::new(body)), Arc::new(AtomicUsize::new(0)));
+            let (said, count) = (body.clone(), asked.clone());
+            let serving = tokio::spawn(async move {
+                loop {
+                    let Ok((mut stream, _)) = listener.accept().await else { return };
+                    let mut request = [0; 4096];
+                    let _ = stream.read(&mut request).await;
+                    count.fetch_add(1, Ordering::SeqCst);
+                    let body = said.lock().unwrap().clone();
+                    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
+                    let answer = format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+                    let _ = stream.write_all(answer.as_bytes()).await;
+                }
+            });
+            (Self { body, asked, serving }, url)
+        }
+
+        fn says(&self, body: impl Into<String>) {
+            *self.body.lock().unwrap() = body.into();
+        }
+
+        fn asked(&self) -> usize {
+            self.asked.load(Ordering::SeqCst)
+        }
+    }
+
+    fn key_set(ids: &[&str]) -> String {
+        let keys = ids.iter().map(|id| {
+            format!(r#"{{"kty":"RSA","use":"sig","alg":"RS256","kid":"{id}","n":"AQAB","e":"AQAB"}}"#)
+        });
+        format!(r#"{{"keys":[{}]}}"#, keys.collect::<Vec<_>>().join(","))
+    }
+
+    /// A token whose signature nobody looks at here.
+    fn token(key_id: &str) -> IdentityToken {
+        let part = |json: String| URL_SAFE_NO_PAD.encode(json);
+        let header = part(format!(r#"{{"alg":"RS256","kid":"{key_id}"}}"#));
+        let claims =
+            part(r#"{"iss":"https://idp.example/cluster","sub":"s","aud":"a","exp":4000000000}"#.into());
+        IdentityToken::parse(&format!("{header}.{claims}.AAAA")).unwrap()
+    }
+
+    async fn trusting(ids: &[&str]) -> (Fixture, Local) {
+        let (issuer, url) = Local::start(key_set(ids)).await;
+        let fixture = Fixture::with(|options| {
+            options.jwks.insert(ISSUER.into(), JwksSource::Url(url));
+        })
+        .await;
+        (fixture, issuer)
+    }
+
+    /// Whether the keys that count for a token have the one it names.
+    async fn knows(fixture: &Fixture, key_id: &str) -> Result<bool, IamError> {
+        let token = token(key_id);
+        Ok(token.has_key_in(&*fixture.registry.issuer_keys(ISSUER, &token).await?))
+    }
+
+    #[tokio::test]
+    async fn a_key_that_is_not_known_is_asked_for_but_not_by_every_token() {
+        let (fixture, issuer) = trusting(&["one"]).await;
+        for _ in 0..5 {
+            assert_eq!(knows(&fixture, "one").await, Ok(true));
+        }
+        assert_eq!(issuer.asked(), 1, "what was fetched is kept");
+        fixture.clock.advance(PAUSE);
+        for _ in 0..5 {
+            assert_eq!(knows(&fixture, "made-up").await, Ok(false));
+        }
+        assert_eq!(issuer.asked(), 2, "once, whatever tokens name");
+        // The issuer goes over to a new key: the first token that names it finds it, once the pause is over.
+        issuer.says(key_set(&["one", "two"]));
+        assert_eq!(knows(&fixture, "two").await, Ok(false));
+        fixture.clock.advance(PAUSE);
+        assert_eq!(knows(&fixture, "two").await, Ok(true));
+        assert_eq!((knows(&fixture, "one").await, issuer.asked()), (Ok(true), 3));
+        // And takes the old one away, which is noticed when the keys are old.
+        issuer.says(key_set(&["two"]));
+        assert_eq!(knows(&fixture, "one").await, Ok(true));
+        fixture.clock.advance(FRESH);
+        assert_eq!((knows(&fixture, "two").await, knows(&fixture, "one").await), (Ok(true), Ok(false)));
+    }
+
+    #[tokio::test]
+    async fn keys_outlive_an_outage_and_none_are_made_up() {
+        let (fixture, issuer) = trusting(&["one"]).await;
+        assert_eq!(knows(&fixture, "one").await, Ok(true));
+        issuer.says("not JSON");
+        fixture.clock.advance(FRESH);
+        assert_eq!(knows(&fixture, "one").await, Ok(true), "nonsense does not take the keys away");
+        issuer.serving.abort();
+        let _ = issuer.serving.await;
+        fixture.clock.advance(FRESH * 24);
+        assert_eq!(knows(&fixture, "one").await, Ok(true), "nor does silence");
+        assert_eq!(knows(&fixture, "two").await, Ok(false));
+
+        let (fixture, issuer) = trusting(&[]).await;
+        issuer.serving.abort();
+        let _ = issuer.serving.await;
+        for _ in 0..2 {
+            let refused = knows(&fixture, "one").await.unwrap_err();
+            assert_eq!(refused.code(), "IDPCommunicationError", "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_discovery_document_speaks_for_its_issuer_alone() {
+        let document =
+            |issuer: &str| format!(r#"{{"issuer":"{issuer}","jwks_uri":"https://keys.example/k"}}"#);
+        for same in ["https://idp.example/cluster", "https://idp.example/cluster/"] {
+            let named = keys_named(ISSUER, document(same).as_bytes());
+            assert_eq!(named.as_deref(), Ok("https://keys.example/k"));
+        }
+        for other in [document("https://idp.example"), document("https://evil.example/cluster"), "{}".into()]
+        {
+            assert!(keys_named(ISSUER, other.as_bytes()).is_err(), "{other}");
+        }
+    }
+
+    #[tokio::test]
+    async fn discovery_reaches_no_address_that_is_not_public() {
+        let fixture = Fixture::new().await;
+        let refused = fixture.registry.issuer_keys("127.0.0.1:1/x", &token("one")).await.unwrap_err();
+        assert!(["InvalidIdentityToken", "IDPCommunicationError"].contains(&refused.code()), "{refused}");
+    }
 }

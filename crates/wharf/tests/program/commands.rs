@@ -205,7 +205,7 @@ fn decisions_are_explained_with_and_without_a_server() {
         ),
         (
             &["--principal", "123456789012", "--action", "s3:Get", "--resource", "a1"],
-            "`s3:Get` is no action of ECR",
+            "`s3:Get` is no action of ECR, IAM, STS or KMS that can be explained",
         ),
         (&["--principal", "123456789012", "--action", "ecr:PutImage"], "ecr:PutImage acts on a repository"),
         (
