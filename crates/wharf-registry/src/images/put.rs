@@ -272,7 +272,7 @@ fn store(tx: &mut Tx<'_>, work: &Work) -> Result<Stored, RegistryError> {
 /// be; else `None`, and nothing has changed.
 fn store_new(tx: &mut Tx<'_>, work: &Work) -> Result<Option<Stored>, RegistryError> {
     let named = work.blobs.len() + work.foreign_blobs.len();
-    let [] | [_] = work.tags[..] else { return Ok(None) };
+    let ([] | [_]) = work.tags[..] else { return Ok(None) };
     if !work.children.is_empty() || named > push::MOST_BLOBS || work.quotas.tags_per_image == 0 {
         return Ok(None);
     }
