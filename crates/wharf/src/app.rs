@@ -23,7 +23,8 @@ use crate::admin::RootCredentials;
 use crate::control::DataDir;
 use crate::ops::RegistryOps;
 use crate::settings::{
-    self, AuditLog, BlobPlace, HostTarget, Jwks, MetadataPlace, PostgresSettings, Settings, Throttle, Watermark,
+    self, AuditLog, BlobPlace, HostTarget, Jwks, MetadataPlace, PostgresSettings, Settings, Throttle,
+    Watermark,
 };
 use crate::welcome;
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use wharf_registry::{
-    Authorized, BodyError, BodyStream, Clock, EncryptionType, NewRepository, Options, PutImage,
-    Registry, RegistryError,
+    Authorized, BodyError, BodyStream, Clock, EncryptionType, NewRepository, Options, PutImage, Registry,
+    RegistryError,
 };
 use wharf_store::meta::testing::FaultPlan;
 use wharf_store::meta::{Meta, MetaError};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use wharf_registry::{
-    Authorized, BodyStream, Clock, EncryptionType, NewRepository, Options, PutImage, PutOutcome,
-    Registry, RegistryError,
+    Authorized, BodyStream, Clock, EncryptionType, NewRepository, Options, PutImage, PutOutcome, Registry,
+    RegistryError,
 };
 use wharf_store::meta::Meta;
 use wharf_store::object::{DiskObjects, ObjectStore};

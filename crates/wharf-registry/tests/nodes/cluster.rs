@@ -89,7 +89,9 @@ impl Cluster {
         let (options, clock) = (self.options.clone(), self.clock.clone());
         let meta = match &self.place {
             Place::Sqlite(_) => self.meta.clone(),
-            Place::Postgres(database) | Place::Private(database, _) => open(database.url(), micros_of(&clock)).await,
+            Place::Postgres(database) | Place::Private(database, _) => {
+                open(database.url(), micros_of(&clock)).await
+            }
         };
         let root = RootKey::from_key(&self.root);
         let registry = Registry::open(options, clock, meta, Arc::clone(&self.objects), root).await.unwrap();

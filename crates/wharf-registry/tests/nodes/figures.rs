@@ -44,7 +44,8 @@ async fn a_cached_pull_is_one_round_trip_and_a_push_of_ten_layers_four() {
     });
     let again = again.await;
     let moved =
-        least(&node, async |round| node.put(&at, images[round].clone(), Some("latest")).await.map(drop)).await;
+        least(&node, async |round| node.put(&at, images[round].clone(), Some("latest")).await.map(drop))
+            .await;
     let pull = least(&node, async |_| node.pull(&at, "v0").await.map(drop)).await;
     let layer = Digest::sha256(b"1 of image 0");
     let blob = least(&node, async |_| node.read(&at, &layer).await.map(drop)).await;

@@ -175,6 +175,4 @@ async fn tags_are_registers_across_nodes(cluster: Cluster) {
     }
 }
 
-crate::on_every_engine!(
-    tags_are_registers_across_nodes,
-);
+crate::on_every_engine!(tags_are_registers_across_nodes,);

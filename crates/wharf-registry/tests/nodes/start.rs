@@ -15,6 +15,4 @@ async fn nodes_that_start_at_once_are_one_deployment_with_one_first_key(cluster:
     assert_eq!(nodes[0].list_accounts().await.unwrap().len(), 1);
 }
 
-crate::on_every_engine!(
-    nodes_that_start_at_once_are_one_deployment_with_one_first_key,
-);
+crate::on_every_engine!(nodes_that_start_at_once_are_one_deployment_with_one_first_key,);

@@ -34,11 +34,7 @@ async fn all(programs: &[&[&[Op]]], grain: impl Fn(usize) -> Grain) -> Explored 
     all_from(&Beginning::new().await, programs, grain).await
 }
 
-async fn all_from(
-    beginning: &Beginning,
-    programs: &[&[&[Op]]],
-    grain: impl Fn(usize) -> Grain,
-) -> Explored {
+async fn all_from(beginning: &Beginning, programs: &[&[&[Op]]], grain: impl Fn(usize) -> Grain) -> Explored {
     let began = Instant::now();
     let mut total = Explored::default();
     for (at, programs) in programs.iter().enumerate() {

@@ -303,7 +303,10 @@ pub fn remove(tx: &mut Tx<'_>, repository_id: i64, digest: &str) -> Result<(), M
         "DELETE FROM manifest_children WHERE repository_id = $1 AND parent = $2",
         &[&repository_id, &digest],
     )?;
-    tx.execute_later("DELETE FROM manifests WHERE repository_id = $1 AND digest = $2", &[&repository_id, &digest])?;
+    tx.execute_later(
+        "DELETE FROM manifests WHERE repository_id = $1 AND digest = $2",
+        &[&repository_id, &digest],
+    )?;
     Ok(())
 }
 

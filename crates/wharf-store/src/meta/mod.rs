@@ -8,8 +8,8 @@
 pub mod accounts;
 pub mod archive;
 pub mod blobs;
-pub mod current;
 pub mod copy;
+pub mod current;
 pub mod dialect;
 mod error;
 pub mod events;

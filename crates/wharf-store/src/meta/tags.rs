@@ -61,7 +61,10 @@ pub fn remove(tx: &mut Tx<'_>, repository_id: i64, name: &str) -> Result<(), Met
 /// Removes every tag of an image and answers which they were, in order.
 pub fn remove_of(tx: &mut Tx<'_>, repository_id: i64, digest: &str) -> Result<Vec<String>, MetaError> {
     let names = of(tx, repository_id, digest)?;
-    tx.execute_later("DELETE FROM tags WHERE repository_id = $1 AND digest = $2", &[&repository_id, &digest])?;
+    tx.execute_later(
+        "DELETE FROM tags WHERE repository_id = $1 AND digest = $2",
+        &[&repository_id, &digest],
+    )?;
     Ok(names)
 }
 

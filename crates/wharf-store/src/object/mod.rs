@@ -5,8 +5,8 @@
 //! [`sealed`] puts hashing and encryption on top. [`testing`] has the contract suite and the faults.
 
 pub mod buffers;
-pub mod copy;
 pub mod cloud;
+pub mod copy;
 pub mod disk;
 pub mod fs;
 mod id;

@@ -475,12 +475,7 @@ fn wrong(layers: &Layers, name: &'static str, expected: &str) -> SettingsError {
         true => "…".to_owned(),
         false => setting.map_or_else(String::new, |setting| setting.presentable(value)),
     };
-    SettingsError::Invalid {
-        origin: origin.clone(),
-        name,
-        value: shown,
-        expected: expected.to_owned(),
-    }
+    SettingsError::Invalid { origin: origin.clone(), name, value: shown, expected: expected.to_owned() }
 }
 
 #[cfg(test)]

@@ -104,7 +104,9 @@ mod tests {
 
     #[test]
     fn the_password_of_the_metadata_is_not_shown() {
-        for url in ["postgres://wharf:s3cret@db/wharf?sslmode=verify-full", "postgres://wharf:s3cret@db:port/wharf"] {
+        for url in
+            ["postgres://wharf:s3cret@db/wharf?sslmode=verify-full", "postgres://wharf:s3cret@db:port/wharf"]
+        {
             let layers = Layers::defaults()
                 .with_environment([("WHARF_METADATA".into(), url.into())].into_iter())
                 .unwrap();

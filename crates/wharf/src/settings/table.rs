@@ -165,7 +165,12 @@ pub const SETTINGS: &[Setting] = &[
         "Where metadata is kept: sqlite, a file of the data directory, or postgres://user:password@host/database",
     ),
     setting("postgres.write_connections", Kind::Number, "8", "Connections to PostgreSQL for changes"),
-    setting("postgres.read_connections", Kind::Number, "8", "Connections to PostgreSQL for what requests look up"),
+    setting(
+        "postgres.read_connections",
+        Kind::Number,
+        "8",
+        "Connections to PostgreSQL for what requests look up",
+    ),
     setting(
         "postgres.background_connections",
         Kind::Number,
