@@ -192,8 +192,6 @@ impl Ledger {
 /// One run.
 struct Run {
     world: Arc<World>,
-    /// What each actor sees.
-    views: Vec<Arc<World>>,
     actors: Vec<Actor>,
     ledger: Ledger,
     last: Option<usize>,
@@ -204,17 +202,10 @@ struct Run {
 impl Run {
     async fn new(beginning: &Beginning, programs: &[&[Op]]) -> Self {
         let world = Arc::new(beginning.world().await);
-        let mut views = Vec::with_capacity(programs.len());
-        for _ in programs {
-            views.push(match beginning.has_nodes() {
-                true => Arc::new(beginning.another_node(&world).await),
-                false => Arc::clone(&world),
-            });
-        }
         let actors = programs.iter().map(|program| Actor::new(program)).collect();
         let mut ledger = Ledger::default();
         ledger.there.insert((0, 0));
-        Self { world, views, actors, ledger, last: None, preemptions: 0, log: Vec::new() }
+        Self { world, actors, ledger, last: None, preemptions: 0, log: Vec::new() }
     }
 
     /// Whether choosing this actor leaves another in the middle of an operation.
@@ -242,7 +233,7 @@ impl Run {
             };
             self.actors[choice].met = self.actors.iter_mut().filter_map(running).collect();
         }
-        let outcome = self.actors[choice].step(&self.views[choice], grain).await;
+        let outcome = self.actors[choice].step(&self.world, grain).await;
         if outcome.is_some() {
             self.world.settle().await;
         }

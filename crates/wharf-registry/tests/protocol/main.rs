@@ -31,14 +31,10 @@ const COLLECT: &[Op] = &[Op::Advance(DAY), Op::Collect, Op::Advance(TRASH), Op::
 const TRASH: Duration = Duration::from_secs(2 * 24 * 3600);
 
 async fn all(programs: &[&[&[Op]]], grain: impl Fn(usize) -> Grain) -> Explored {
-    all_from(&Beginning::new().await, programs, grain).await
-}
-
-async fn all_from(beginning: &Beginning, programs: &[&[&[Op]]], grain: impl Fn(usize) -> Grain) -> Explored {
-    let began = Instant::now();
+    let (began, beginning) = (Instant::now(), Beginning::new().await);
     let mut total = Explored::default();
     for (at, programs) in programs.iter().enumerate() {
-        total.add(explore(beginning, programs, grain(at)).await);
+        total.add(explore(&beginning, programs, grain(at)).await);
         if let Some(wrong) = &total.wrong {
             panic!("{:?} {programs:?}: {wrong}", grain(at));
         }
@@ -123,17 +119,6 @@ async fn every_order_of_transactions_of_uploads_and_collection_keeps_what_is_rea
     let explored = interleaved(&[&[SWEEP, UPLOAD, &[Op::DeleteImage(0, 0)]]]).await;
     // A start writes nothing, so that no transaction comes between it and the first append.
     assert_met(&explored, &["Finish Done", "Finish Refused(\"upload\")"]);
-}
-
-/// Two collectors beside a push or a mount, each on a node of its own.
-#[tokio::test]
-async fn every_order_on_nodes_of_their_own_keeps_what_is_reachable() {
-    let programs: &[&[&[Op]]] = &[
-        &[SWEEP, &[Op::Collect], &[Op::DeleteImage(0, 0), Op::Push(0, 0)]],
-        &[SWEEP, &[Op::DeleteImage(0, 0), Op::Collect], &[Op::Mount(1, 0, 0), Op::PutImage(1, 1)]],
-    ];
-    let explored = all_from(&Beginning::of_nodes().await, programs, |_| Grain::Operation).await;
-    assert_met(&explored, &["Push Done", "Mount Done", "Collect Done", "DeleteImage Done"]);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt;
-use wharf_registry::{Authorized, Clock, Nodes, Options, Registry};
+use wharf_registry::{Authorized, Clock, Options, Registry};
 use wharf_store::meta::{Meta, MetaError, SqliteOptions, Tx, scrub};
 use wharf_store::object::{MemoryObjects, ObjectId, ObjectStore, WriterState};
 use wharf_store::seal::{DataKey, RootKey};
@@ -61,8 +61,7 @@ pub struct Gate {
     pub passed: AtomicU64,
 }
 
-/// A registry in a state of its own, as one of its nodes sees it.
-#[derive(Clone)]
+/// A registry in a state of its own.
 pub struct World {
     pub registry: Registry,
     pub meta: Meta,
@@ -70,7 +69,7 @@ pub struct World {
     pub objects: MemoryObjects,
     pub universe: Arc<Universe>,
     pub gate: Arc<Gate>,
-    _directory: Arc<tempfile::TempDir>,
+    _directory: tempfile::TempDir,
 }
 
 /// A row of an object. An upload that was given up may never have had bytes.
@@ -117,26 +116,6 @@ impl Beginning {
         Self { directory, objects: kept, marker, root, options, universe }
     }
 
-    /// As [`new`](Self::new), for worlds of many nodes.
-    pub async fn of_nodes() -> Self {
-        let mut beginning = Self::new().await;
-        beginning.options.nodes = Nodes::Many;
-        beginning
-    }
-
-    /// The same world as another node sees it.
-    pub async fn another_node(&self, world: &World) -> World {
-        let (objects, root) = (Arc::new(world.objects.clone()), RootKey::from_key(&self.root));
-        let (options, clock) = (self.options.clone(), world.clock.clone());
-        let registry = Registry::open(options, clock, world.meta.clone(), objects, root).await.unwrap();
-        World { registry, ..world.clone() }
-    }
-
-    /// Whether each actor has a node of its own.
-    pub fn has_nodes(&self) -> bool {
-        self.options.nodes == Nodes::Many
-    }
-
     /// A world as all of them begin.
     pub async fn world(&self) -> World {
         let directory = scratch();
@@ -161,7 +140,7 @@ impl Beginning {
             objects,
             universe: Arc::clone(&self.universe),
             gate,
-            _directory: Arc::new(directory),
+            _directory: directory,
         }
     }
 }
