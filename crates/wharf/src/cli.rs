@@ -133,7 +133,10 @@ Exit status: 0 source and destination are the same, 1 they differ or it failed, 
     #[command(after_help = "\
 Examples:
   wharf migrate --from /var/lib/wharf --to /mnt/wharf
+  wharf migrate --from /var/lib/wharf --to postgres://wharf@db.example.com/wharf s3://bucket/prefix
+  wharf migrate --from postgres://… s3://… --to /var/lib/wharf
 
+A place is a data directory, or two: metadata (postgres://) and blobs (s3://, gs://, az://), as the settings have them.
 Copies all metadata row by row and all blobs as they are stored, compares both, and leaves the source as it was: the same
 accounts, keys, images and digests. Interrupted, it is started again and goes on. The destination is not served before
 it is whole. Uploads that are under way are left out; clients begin them anew.

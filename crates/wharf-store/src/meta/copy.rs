@@ -363,7 +363,7 @@ pub async fn copy(from: &Meta, to: &Meta, table: &Table, progress: impl Fn(u64))
     }
     if table.numbered {
         let theirs = Arc::clone(&table);
-        if let Some(number) = from.read(move |tx| theirs.number(tx)).await? {
+        if let Some(number) = from.read(move |tx| theirs.number(tx)).await?.filter(|number| *number > 0) {
             to.write(move |tx| table.set_number(tx, number)).await?;
         }
     }
@@ -464,6 +464,58 @@ mod tests {
 
     async fn write(meta: &Meta, sql: &'static str) {
         meta.write(move |tx| tx.execute(sql, &[]).map(drop)).await.unwrap();
+    }
+
+    /// Copies everything, and checks that it is there.
+    async fn moved(from: &Meta, to: &Meta) {
+        begin(to, "d").await.unwrap();
+        let tables = tables().unwrap();
+        for table in &tables {
+            copy(from, to, table, |_| {}).await.unwrap();
+        }
+        for table in &tables {
+            assert_eq!(sum(to, table).await.unwrap(), sum(from, table).await.unwrap(), "{}", table.name);
+        }
+        finish(from, to, "d").await.unwrap();
+        assert_eq!(destination(to, "d").await.unwrap(), Destination::Done);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn metadata_move_to_postgres_and_back() {
+        let Some(database) = wharf_testing::postgres::Database::create() else { return };
+        let directory = tempfile::tempdir().unwrap();
+        let (from, back) = (open(&directory, "from"), open(&directory, "back"));
+        write(&from, "INSERT INTO deployment (id, created_at) VALUES ('d', 5)").await;
+        write(&from, "INSERT INTO accounts (id, created_at) VALUES ('1', 1), ('2', 2)").await;
+        write(
+            &from,
+            "INSERT INTO key_domains (id, account, region, encryption_type, kms_key)
+             VALUES (41, '1', 'r', 'AES256', '')",
+        )
+        .await;
+        // All four kinds of columns, text that languages sort elsewhere, and nothing at all.
+        write(
+            &from,
+            "INSERT INTO objects (id, state, inline, domain_id, digest, size, stored_size, keys, content, created_at)
+             VALUES ('a', 'live', TRUE, 41, 'B', 3, 4, x'00ff', x'', 1), ('\u{e4}', 'live', FALSE, 41, NULL, 3, 4, NULL, NULL, 1),
+                    ('_', 'trashed', FALSE, 41, 'b', 3, 4, NULL, NULL, 1), ('Z', 'writing', FALSE, 41, 'b', 3, 4, NULL, NULL, 1)",
+        )
+        .await;
+        let url = database.url().parse().unwrap();
+        let opening = || Meta::open_postgres(super::super::PostgresOptions::new(url));
+        let postgres = tokio::task::spawn_blocking(opening).await.unwrap().unwrap();
+        moved(&from, &postgres).await;
+        let sql = "INSERT INTO key_domains (account, region, encryption_type, kms_key)
+                   VALUES ('2', 'r', 'AES256', '') RETURNING id";
+        let next: i64 = postgres.write(move |tx| tx.query_one(sql, &[], |row| row.get(0))).await.unwrap();
+        assert_eq!(next, 42, "numbers go on");
+        moved(&postgres, &back).await;
+        let objects = "SELECT COUNT(*) FROM objects";
+        let count: i64 = back.read(move |tx| tx.query_one(objects, &[], |row| row.get(0))).await.unwrap();
+        assert_eq!(count, 3, "all but that of an upload");
+        for meta in [from, postgres, back] {
+            meta.close().await;
+        }
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use tokio::task::spawn_blocking;
-use wharf_store::meta::{Meta, SqliteOptions};
-use wharf_store::object::{DiskObjects, ObjectStore};
+use wharf_store::meta::{Meta, PostgresOptions, PostgresUrl, SqliteOptions};
+use wharf_store::object::{CloudObjects, CloudUrl, DiskObjects, ObjectStore};
 
 use super::arguments::Place;
 use crate::control::DataDir;
@@ -50,18 +50,33 @@ impl Stores {
             _ => bail!("expected one place, or two"),
         };
         let meta_directory = match metadata {
-            Place::Directory(directory) => own(directory)?,
-            Place::Url(url) => bail!("`{}` is no place for metadata", scheme(url)),
+            Place::Directory(directory) => Some(own(directory)?),
+            Place::Url(_) => None,
         };
         let blob_directory = match blobs {
-            Place::Directory(directory) => own(directory)?,
-            Place::Url(url) => bail!("`{}` is no place for blobs", scheme(url)),
+            Place::Directory(directory) => Some(own(directory)?),
+            Place::Url(_) => None,
         };
-        let meta = open_sqlite(meta_directory.join("metadata.sqlite")).await?;
-        let root = blob_directory.join("objects");
-        let objects = spawn_blocking(move || DiskObjects::open_dir(root)).await?;
-        let objects = Arc::new(objects.context("cannot open the blobs")?);
-        let directory = (meta_directory == blob_directory).then_some(meta_directory);
+        let meta = match (&meta_directory, metadata) {
+            (None, Place::Url(url)) => open_postgres(url).await?,
+            (directory, _) => {
+                open_sqlite(directory.clone().unwrap_or_default().join("metadata.sqlite")).await?
+            }
+        };
+        let objects: Arc<dyn ObjectStore> = match (&blob_directory, blobs) {
+            (None, Place::Url(url)) => {
+                let url: CloudUrl =
+                    url.parse().with_context(|| format!("no place for blobs: {}", scheme(url)))?;
+                let opened = CloudObjects::open(&url).await;
+                Arc::new(opened.with_context(|| format!("cannot use the bucket {url}"))?)
+            }
+            (directory, _) => {
+                let root = directory.clone().unwrap_or_default().join("objects");
+                let opened = spawn_blocking(move || DiskObjects::open_dir(root)).await?;
+                Arc::new(opened.context("cannot open the blobs")?)
+            }
+        };
+        let directory = meta_directory.filter(|directory| Some(directory) == blob_directory.as_ref());
         Ok(Self { meta, objects, directory, _owned: owned })
     }
 
@@ -74,6 +89,14 @@ impl Stores {
 /// Of a URL, what may be shown: the rest may have a password.
 fn scheme(url: &str) -> &str {
     url.split("://").next().unwrap_or_default()
+}
+
+async fn open_postgres(url: &str) -> anyhow::Result<Meta> {
+    let url: PostgresUrl = url.parse().with_context(|| format!("no place for metadata: {}", scheme(url)))?;
+    let shown = url.to_string();
+    spawn_blocking(move || Meta::open_postgres(PostgresOptions::new(url)))
+        .await?
+        .with_context(|| format!("cannot open the metadata at {shown}"))
 }
 
 async fn open_sqlite(path: PathBuf) -> anyhow::Result<Meta> {

@@ -166,3 +166,33 @@ fn what_holds_something_else_is_left_alone() {
     let (code, told) = migrate(&old, &old, &[]);
     assert!(code == 1 && told["stderr"].as_str().unwrap().contains("are the same"), "{told}");
 }
+
+#[test]
+fn a_deployment_moves_to_postgres_and_back() {
+    let Some(database) = wharf_testing::postgres::Database::create() else { return };
+    let parent = tempfile::tempdir().unwrap();
+    let (old, digests) = filled(&parent);
+    let (blobs, new) = (parent.path().join("blobs"), parent.path().join("new"));
+    let (url, old_text, blobs, new_text) =
+        (database.url(), old.to_str().unwrap(), blobs.to_str().unwrap(), new.to_str().unwrap());
+    let run = |arguments: &[&str]| {
+        let (code, stdout, stderr) = outcome(wharf(&old, arguments).env_clear());
+        let told: Value = serde_json::from_str(&stdout).unwrap_or_else(|_| panic!("{stdout}{stderr}"));
+        assert_eq!((code, &told["identical"]), (0, &json!(true)), "{told:#}");
+        told
+    };
+    let there = run(&["migrate", "--from", old_text, "--to", &url, blobs, "--json"]);
+    assert!(there["next"].as_str().unwrap().contains("the same root key"), "{there:#}");
+    let back = run(&["migrate", "--from", &url, blobs, "--to", new_text, "--json"]);
+    assert_eq!((&back["rows_copied"], &back["objects"]), (&there["rows_copied"], &there["objects"]));
+
+    std::fs::copy(old.join("root-key"), new.join("root-key")).unwrap();
+    let server = Server::start(&new, &[]);
+    let mut client = Client::connect(server.host()).unwrap();
+    let input = json!({"repositoryName": "team/app"});
+    let listed = AwsKey::of(&old).call(&mut client, "ListImages", &input).json();
+    assert!(listed.to_string().contains(&digests[0]), "{listed}");
+    let scrubbed = succeeds(&mut wharf(&new, &["scrub", "--json"]));
+    assert_eq!(serde_json::from_str::<Value>(&scrubbed).unwrap()["clean"], true, "{scrubbed}");
+    server.stop();
+}
