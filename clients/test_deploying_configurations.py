@@ -53,7 +53,7 @@ def test_the_objects_follow_the_schemas_of_kubernetes():
             kubernetes_validate.validate(one, KUBERNETES, strict=True)
         except kubernetes_validate.ValidationError as error:
             pytest.fail(f"{path}: {one['kind']}: {error}")
-    assert {"Deployment", "StatefulSet", "Service", "PodDisruptionBudget"} <= kinds
+    assert {"Deployment", "StatefulSet", "Service", "PodDisruptionBudget", "ClusterRole"} <= kinds
 
 
 def test_the_schemas_would_notice():
@@ -72,7 +72,7 @@ def test_kustomizations_name_what_is_there():
         assert beside <= set(one["resources"]), f"{path} leaves out {beside - set(one['resources'])}"
 
 
-@pytest.mark.parametrize("name", ["base", "single-node"])
+@pytest.mark.parametrize("name", ["base", "single-node", "in-use-agent"])
 def test_kustomize_makes_of_them_what_kubernetes_takes(name):
     kubectl = needs("kubectl", "kubernetes-client")
     version = re.search(r"Kustomize Version: v(\d+)", run(kubectl, "version", "--client", check=False).stdout)
@@ -84,7 +84,7 @@ def test_kustomize_makes_of_them_what_kubernetes_takes(name):
     kinds = [one["kind"] for one in made]
     assert kinds.count("Deployment") == (name != "single-node") and kinds.count("StatefulSet") == (name == "single-node")
     names = {one["metadata"]["name"] for one in made}
-    assert names == {"wharf"}
+    assert names == {"wharf-in-use" if name == "in-use-agent" else "wharf"}
     for one in made:
         if one["kind"] in ("Deployment", "StatefulSet"):
             wanted = one["spec"]["selector"]["matchLabels"].items()
@@ -97,7 +97,7 @@ def test_kustomize_makes_of_them_what_kubernetes_takes(name):
 
 def test_pods_are_confined_and_given_time_to_drain():
     found = pod_templates()
-    assert len(found) == 2
+    assert len(found) == 3
     for path, spec in found:
         assert spec["securityContext"]["runAsNonRoot"] and spec["securityContext"]["runAsUser"] == 65532, path
         (container,) = spec["containers"]
@@ -129,6 +129,36 @@ def test_kubernetes_sets_and_asks_what_there_is(variables, server):
         send(server.endpoint, "GET", path).expect(200)
 
 
+def test_the_agent_may_only_look_at_pods():
+    (role,) = (one for _, one in objects() if one["kind"] == "ClusterRole")
+    assert role["rules"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]}]
+
+
+def test_the_agent_s_flags_are_those_of_the_program():
+    (agent,) = (spec["containers"][0] for path, spec in pod_templates() if path.parent.name == "in-use-agent")
+    said = run(program(), "in-use", "report", "--help").stdout
+    flags = [argument.split("=")[0] for argument in agent["args"] if argument.startswith("--")]
+    missing = [flag for flag in flags if not re.search(rf"{flag}\b", said)]
+    assert missing == [], said
+
+
+def assert_taken(values):
+    """The program takes the values as its settings; secrets are the test's."""
+    secrets = {"WHARF_ROOT_KEY": "YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWE=", "POSTGRES_PASSWORD": "secret"}
+    ours = {}
+    for name, value in values.items():
+        if name.startswith("WHARF_"):
+            ours[name] = re.sub(r"\$\{(\w+):\?\}", lambda asked: secrets[asked[1]], value)
+    run(program(), "config", env=ours)
+
+
+def test_kubernetes_settings_are_taken():
+    (settings,) = (one["data"] for _, one in objects() if one["kind"] == "ConfigMap")
+    text = (DEPLOY / "kubernetes/base/settings.yml").read_text()
+    metadata = re.search(r"^#   WHARF_METADATA +(\S+)", text, re.MULTILINE)[1]
+    assert_taken(settings | {"WHARF_METADATA": metadata})
+
+
 # ---------------------------------------------------------------- Compose
 
 
@@ -153,6 +183,10 @@ def test_compose_hangs_together(compose, variables):
             assert known, f"{name}: {volume}"
     published = [port for service in services.values() for port in service.get("ports", [])]
     assert published == ["127.0.0.1:5050:5050"], "plain HTTP stays on the machine"
+
+
+def test_compose_s_settings_are_taken(compose):
+    assert_taken(compose["services"]["wharf-1"]["environment"])
 
 
 def test_compose_asks_for_the_secrets_of_the_example(compose):
