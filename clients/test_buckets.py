@@ -103,7 +103,13 @@ def test_what_is_deleted_leaves_the_bucket(hosted, bucket):
     cancelled = patch(registry, cancelled, images.noise("cancelled", 9 * MIB), 0)
     assert len(bucket.keys(f"{prefix}/objects/")) == 2 and bucket.keys(f"{prefix}/writing/")
     registry.request("DELETE", cancelled).expect(204)
-    wait_for(lambda: not bucket.keys(f"{prefix}/writing/"), "the end of the cancelled upload")
+
+    def swept():
+        server.command("gc")
+        return not bucket.keys(f"{prefix}/writing/")
+
+    wait_for(swept, "the end of the cancelled upload")
+    assert len(bucket.keys(f"{prefix}/objects/")) == 2
     server.command("scrub")
     ecr.batch_delete_image(repositoryName="team/app", imageIds=[{"imageTag": "v1"}])
 
