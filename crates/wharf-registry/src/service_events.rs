@@ -77,7 +77,7 @@ impl Registry {
     pub async fn service_records(&self) -> Result<Option<ServiceRecords>, RegistryError> {
         let read = |tx: &mut Tx<'_>| {
             let from = events::cursor(tx, READER)?;
-            Ok((from, events::page(tx, from, PAGE)?))
+            Ok((from, events::settled_page(tx, from, PAGE)?))
         };
         let found = self.inner.meta.read_background(read).await;
         let (from, page) = found.map_err(|error: MetaError| RegistryError::from(error))?;
