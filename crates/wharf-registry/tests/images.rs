@@ -225,6 +225,10 @@ async fn nothing_of_a_sealed_manifest_lies_open_in_the_metadata() {
     let secret = "nobody-should-read-this-on-the-disk";
     for encrypted in [true, false] {
         let house = House::with(|options| options.encrypt = encrypted).await;
+        if house.dir.is_postgres() {
+            eprintln!("skipped on PostgreSQL: its files are not here to be searched");
+            return;
+        }
         let at = house.create("team/app", Mutability::Mutable).await;
         let subject = house.push(&at, "one", Some("v1")).await;
         let signature = house.image(&at, "signature", Some(subject)).await;
