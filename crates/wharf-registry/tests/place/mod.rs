@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use futures_util::FutureExt as _;
 use wharf_registry::{Authorized, Caller, Clock, Registry};
 use wharf_store::meta::testing::FaultPlan;
 use wharf_store::meta::{Meta, PostgresOptions, SqliteOptions};
@@ -54,18 +55,21 @@ impl Place {
     }
 }
 
-/// Authorizes a caller who may do it, on a thread of its own: it may wait for a database, and tests need not.
-pub fn authorized<T: Send>(registry: &Registry, target: T) -> Authorized<T>
+/// Authorizes a caller who may do it, so that tests need not wait: where a database has to be waited for, on a thread of
+/// its own.
+pub fn authorized<T: Send + Clone>(registry: &Registry, target: T) -> Authorized<T>
 where
     Authorized<T>: Send,
 {
     let account = super::ACCOUNT.parse().unwrap();
     let need = wharf_iam::decision::Need::new("ecr:*", "*", account);
+    let caller = Caller::root(account, "AKIATEST");
+    if let Some(at_once) = registry.authorize(&caller, target.clone(), &[need.clone()]).now_or_never() {
+        return at_once.unwrap();
+    }
     let runtime = tokio::runtime::Handle::current();
     std::thread::scope(|threads| {
-        let asking = threads.spawn(|| {
-            runtime.block_on(registry.authorize(&Caller::root(account, "AKIATEST"), target, &[need]))
-        });
+        let asking = threads.spawn(|| runtime.block_on(registry.authorize(&caller, target, &[need])));
         asking.join().unwrap().unwrap()
     })
 }
