@@ -76,7 +76,7 @@ impl Depot {
         open(&self.dir, &self.options, &self.clock, &self.root, &stores, &self.meta_faults).await
     }
 
-    pub fn may<T: Send>(&self, target: T) -> Authorized<T>
+    pub fn may<T: Send + Clone>(&self, target: T) -> Authorized<T>
     where
         Authorized<T>: Send,
     {

@@ -50,7 +50,7 @@ impl House {
         (self.registry, self.meta) = open(&self.dir, &self.options, &self.clock, &self.root).await;
     }
 
-    pub fn may<T: Send>(&self, target: T) -> Authorized<T>
+    pub fn may<T: Send + Clone>(&self, target: T) -> Authorized<T>
     where
         Authorized<T>: Send,
     {
