@@ -280,7 +280,10 @@ fn write_lines(mut file: Lines<File>, path: &Path, mut entries: mpsc::Receiver<E
             }
             Entry::Kept(lines, done) => {
                 let result = file.write_kept(&lines).and_then(|()| sync(&file.file));
-                let told = result.as_ref().map(|()| ()).map_err(|error| io::Error::from(error.kind()));
+                let told = match &result {
+                    Ok(()) => Ok(()),
+                    Err(error) => Err(io::Error::from(error.kind())),
+                };
                 // Whoever asked may have gone.
                 let _ = done.send(told);
                 result

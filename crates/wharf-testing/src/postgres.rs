@@ -188,6 +188,7 @@ impl Cluster {
     }
 
     /// Ends the cluster with its owner, in whatever way that goes.
+    #[expect(clippy::zombie_processes, reason = "it is to outlive this process")]
     fn watch(&self, owner: u32) {
         let script = "while kill -0 \"$1\" 2>/dev/null; do sleep 1; done
             [ -e \"$2/data/postmaster.pid\" ] && kill -QUIT \"$(head -n 1 \"$2/data/postmaster.pid\")\"

@@ -56,7 +56,7 @@ impl App {
         let (place, postgres) = (settings.metadata.clone(), settings.postgres.clone());
         let meta = spawn_blocking(move || match place {
             MetadataPlace::Embedded => open_metadata(&metadata),
-            MetadataPlace::Postgres(url) => open_postgres(url, &postgres),
+            MetadataPlace::Postgres(url) => open_postgres(*url, &postgres),
         });
         let blobs = match &settings.blobs {
             Some(bucket) => BlobPlace::Bucket(bucket.clone()),

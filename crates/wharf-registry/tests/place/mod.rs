@@ -62,14 +62,14 @@ where
     Authorized<T>: Send,
 {
     let account = super::ACCOUNT.parse().unwrap();
-    let need = wharf_iam::decision::Need::new("ecr:*", "*", account);
+    let needs = [wharf_iam::decision::Need::new("ecr:*", "*", account)];
     let caller = Caller::root(account, "AKIATEST");
-    if let Some(at_once) = registry.authorize(&caller, target.clone(), &[need.clone()]).now_or_never() {
+    if let Some(at_once) = registry.authorize(&caller, target.clone(), &needs).now_or_never() {
         return at_once.unwrap();
     }
     let runtime = tokio::runtime::Handle::current();
     std::thread::scope(|threads| {
-        let asking = threads.spawn(|| runtime.block_on(registry.authorize(&caller, target, &[need])));
+        let asking = threads.spawn(|| runtime.block_on(registry.authorize(&caller, target, &needs)));
         asking.join().unwrap().unwrap()
     })
 }

@@ -85,16 +85,17 @@ pub enum MetadataPlace {
     /// In a file of the data directory.
     Embedded,
     /// In a database that other nodes may share.
-    Postgres(PostgresUrl),
+    Postgres(Box<PostgresUrl>),
 }
 
 impl Value for MetadataPlace {
     fn parse(text: &str) -> Result<Self, String> {
         match text {
             "sqlite" => Ok(Self::Embedded),
-            url if PostgresUrl::is_one(url) => {
-                url.parse().map(Self::Postgres).map_err(|error: UrlError| error.to_string())
-            }
+            url if PostgresUrl::is_one(url) => url
+                .parse()
+                .map(|url| Self::Postgres(Box::new(url)))
+                .map_err(|error: UrlError| error.to_string()),
             _ => Err("expected sqlite, or postgres://…".to_owned()),
         }
     }

@@ -19,7 +19,7 @@ mod wait;
 use std::{
     hash::{BuildHasher as _, RandomState},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+    sync::{Arc, PoisonError, RwLock, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -114,13 +114,14 @@ struct Shared {
     background: Pool,
     tokens: Tokens,
     counters: Arc<Counters>,
-    /// Held by a write that has lost several races, so that those of one node do not lose to each other for ever.
-    unlucky: Mutex<()>,
+    /// Shared by the writes of this node; held alone by one that has lost several races, so that it does not lose to them
+    /// for ever.
+    lane: RwLock<()>,
 }
 
 /// A write gives up after so many lost races.
 const MOST_RACES: u32 = 50;
-/// From this attempt on the unlucky run one at a time.
+/// From this attempt on an unlucky write has the node for itself.
 const UNLUCKY: u32 = 3;
 /// How often a broken constraint is looked at again from a new snapshot.
 const CONSTRAINT_RETRIES: u32 = 1;
@@ -153,7 +154,7 @@ impl Engine {
             background: pool(Role::Read, options.background),
             tokens: Tokens::new()?,
             counters,
-            unlucky: Mutex::new(()),
+            lane: RwLock::new(()),
             connector: Arc::clone(&connector),
             options,
         };
@@ -302,9 +303,12 @@ impl Shared {
         work: &mut impl FnMut(&mut Tx<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
         let (mut races, mut constraints, mut losses) = (0, 0, 0);
-        let mut lane = None;
+        let mut alone = None;
         loop {
-            let (failure, result) = match self.attempt(work, losses > 0)? {
+            let beside = alone.is_none().then(|| self.lane.read().unwrap_or_else(PoisonError::into_inner));
+            let attempt = self.attempt(work, losses > 0)?;
+            drop(beside);
+            let (failure, result) = match attempt {
                 Attempt::Done(result) => return result,
                 Attempt::Failed(failure, result) => (failure, result),
             };
@@ -323,8 +327,8 @@ impl Shared {
                 };
             }
             self.counters.retries.fetch_add(1, Relaxed);
-            if races >= UNLUCKY && lane.is_none() {
-                lane = Some(self.unlucky.lock().unwrap_or_else(PoisonError::into_inner));
+            if races >= UNLUCKY && alone.is_none() {
+                alone = Some(self.lane.write().unwrap_or_else(PoisonError::into_inner));
             }
             std::thread::sleep(pause(races));
         }

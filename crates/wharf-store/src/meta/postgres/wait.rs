@@ -39,11 +39,12 @@ pub(super) fn send(request: impl Future) {
     let _ = pin!(request).poll(&mut Context::from_waker(Waker::noop()));
 }
 
+/// A request on its way, and what it answers.
+type Request<'a, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'a>>;
+
 /// Polls all futures in their order until each is ready, so that their requests go out in that order. Answers the first
 /// error in that order.
-pub(super) async fn in_order<T, E>(
-    mut requests: Vec<Pin<Box<dyn Future<Output = Result<T, E>> + Send + '_>>>,
-) -> Result<(), E> {
+pub(super) async fn in_order<T, E>(mut requests: Vec<Request<'_, T, E>>) -> Result<(), E> {
     let mut answers: Vec<Option<Result<T, E>>> = requests.iter().map(|_| None).collect();
     std::future::poll_fn(|context| {
         let mut ready = true;
