@@ -65,6 +65,17 @@ pub enum TagSelection {
     Extended,
 }
 
+impl TagSelection {
+    /// Whether a tag is one of those that a list of prefixes or patterns names; without a list every tag is.
+    pub(crate) fn names(&self, tag: &str) -> bool {
+        match self {
+            Self::Any | Self::Untagged | Self::Extended => true,
+            Self::Prefixes(prefixes) => prefixes.iter().any(|prefix| tag.starts_with(&**prefix)),
+            Self::Patterns(globs) => globs.iter().any(|glob| glob.matches(tag)),
+        }
+    }
+}
+
 /// Where an image's layers are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum StorageClass {

@@ -151,6 +151,29 @@ fn exclusions_keep_images_out_of_the_count() {
 }
 
 #[test]
+fn of_an_image_that_ecrs_lists_choose_only_the_tags_they_name_count() {
+    let tag = |name, age| ImageTag { name, tagged_at: NOW.minus(days(age)) };
+    let tagged = |digest, tags| Image { tags, ..image(digest, 30, &[]) };
+    let images = [
+        tagged("a", vec![tag("nightly-1", 9), tag("stable", 30)]),
+        tagged("b", vec![tag("nightly-2", 9), tag("release", 1)]),
+    ];
+    let rule = |list: &str, more: &str| {
+        format!(
+            r#""tagStatus":"tagged",{list},"wharf":{{{more}}},"countType":"sinceTagged","countUnit":"days","countNumber":7"#
+        )
+    };
+    for list in [r#""tagPatternList":["nightly-*"]"#, r#""tagPrefixList":["nightly-"]"#] {
+        let verdicts = evaluate(&policy(&[(1, &rule(list, r#""perTag":true"#))]), &images, NOW);
+        assert_eq!(verdicts[0].outcome, Outcome::Untag(vec![0]), "{list}: stable stays");
+        assert_eq!(verdicts[1].outcome, Outcome::Untag(vec![0]), "{list}: release stays");
+        // By images: how old the tags are that the list names.
+        let whole = evaluate(&policy(&[(1, &rule(list, r#""excludeTagPatterns":["keep"]"#))]), &images, NOW);
+        assert!(whole.iter().all(|verdict| verdict.outcome == Outcome::Act(Action::Expire)), "{list}");
+    }
+}
+
+#[test]
 fn tags_go_one_by_one_and_the_image_with_the_last() {
     let per_tag = r#""tagStatus":"tagged","wharf":{"tagPatternsAnyOf":["nightly-*"],"perTag":true},"countType":"sinceTagged","countUnit":"days","countNumber":7"#;
     let tag = |name, age| ImageTag { name, tagged_at: NOW.minus(days(age)) };

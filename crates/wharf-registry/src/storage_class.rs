@@ -13,6 +13,7 @@ use wharf_types::{Digest, RepositoryRef, Timestamp};
 
 use crate::archive::{ARCHIVE, RESTORE};
 use crate::images::{Asked, asked};
+use crate::lifecycle::holders_with_relatives;
 use crate::repositories::{hold_repository, stored};
 use crate::service_events::{self, By};
 use crate::uninterrupted::uninterrupted;
@@ -217,7 +218,7 @@ fn check(
 }
 
 /// Archives an active image that no index needs, and the referrers of what is archived, but for those that an index
-/// needs. Answers them all. `moves`: there is a second store that their content goes to.
+/// needs, or that run, where a lifecycle `rule` and nobody by hand does it. Answers them all. `moves`: there is a second store that their content goes to.
 pub(crate) fn archive(
     tx: &mut Tx<'_>,
     repository: &Repository,
@@ -229,6 +230,9 @@ pub(crate) fn archive(
     let mut archived = Vec::new();
     let mut left = vec![digest.to_owned()];
     while let Some(next) = left.pop() {
+        if rule.is_some() && !holders_with_relatives(tx, repository, &next)?.is_empty() {
+            continue;
+        }
         if !archive::unarchived_parents(tx, id, &next)?.is_empty() || !manifests::archive(tx, id, &next, now)?
         {
             continue;

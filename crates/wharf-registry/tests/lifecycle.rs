@@ -646,13 +646,36 @@ async fn unless_configured_images_in_use_are_deleted_as_ecr_does_it() {
     assert!(images(&house, &at).await.is_empty());
 }
 
+/// What nobody has pulled for 30 days goes to the archive.
+const ARCHIVE_UNUSED: &str = r#"{"rules":[{"rulePriority":1,"selection":{"tagStatus":"any","countType":"sinceImagePulled","countUnit":"days","countNumber":30},"action":{"type":"transition","targetStorageClass":"archive"}}]}"#;
+
+#[tokio::test]
+async fn a_referrer_that_runs_does_not_follow_its_subject_into_the_archive() {
+    let house = House::new().await;
+    let at = house.create("team/app", Mutability::Mutable).await;
+    let subject = house.push(&at, "subject", Some("v1")).await;
+    let [running, idle] = ["running", "idle"].map(|name| house.image(&at, name, Some(subject)));
+    let running = house.put(&at, running.await, None).await.unwrap().digest;
+    let idle = house.put(&at, idle.await, None).await.unwrap().digest;
+    house.registry.put_lifecycle_policy(&at, ARCHIVE_UNUSED).await.unwrap();
+    house.clock.advance(40 * DAY);
+    let report = InUseReport { holder: "cluster".into(), digests: vec![running], lifetime: DAY };
+    house.registry.report_in_use(&house.here(), report).await.unwrap();
+    run(&house, &at).await;
+    let pull = async |digest| house.registry.get_manifest(&at, &Reference::Digest(digest), &[]).await;
+    assert!(pull(running).await.is_ok(), "it runs");
+    for archived in [subject, idle] {
+        let refused = pull(archived).await.unwrap_err();
+        assert!(matches!(refused, RegistryError::ManifestUnknown), "{refused}");
+    }
+}
+
 #[tokio::test]
 async fn pulls_of_the_last_seconds_count() {
     let house = House::new().await;
     let at = house.create("team/app", Mutability::Mutable).await;
     let pushed = push_daily(&house, &at, &["v1", "v2"]).await;
-    let policy = r#"{"rules":[{"rulePriority":1,"selection":{"tagStatus":"any","countType":"sinceImagePulled","countUnit":"days","countNumber":30},"action":{"type":"transition","targetStorageClass":"archive"}}]}"#;
-    house.registry.put_lifecycle_policy(&at, policy).await.unwrap();
+    house.registry.put_lifecycle_policy(&at, ARCHIVE_UNUSED).await.unwrap();
     house.clock.advance(40 * DAY);
     let pulled = house.registry.get_manifest(&at, &"v1".parse().unwrap(), &[]).await.unwrap();
     house.registry.note_pull(&at, &pulled);

@@ -61,10 +61,11 @@ impl<'a> Board<'a> {
         match &selection.extension {
             None => self.by_images(selection.count, None, candidates, now),
             Some(extension) => {
-                candidates.retain(|index| is_about(&selection.tags, extension, &self.images[*index]));
+                let choice = Choice { tags: &selection.tags, extension };
+                candidates.retain(|index| choice.is_about(&self.images[*index]));
                 match extension.per_tag {
-                    true => self.by_tags(selection.count, extension, &candidates, now),
-                    false => self.by_images(selection.count, Some(extension), candidates, now),
+                    true => self.by_tags(selection.count, choice, &candidates, now),
+                    false => self.by_images(selection.count, Some(choice), candidates, now),
                 }
             }
         }
@@ -73,25 +74,24 @@ impl<'a> Board<'a> {
     fn by_images(
         &self,
         count: Count,
-        extension: Option<&Extension>,
+        choice: Option<Choice<'_>>,
         candidates: Vec<usize>,
         now: Timestamp,
     ) -> Vec<(usize, Due)> {
         let due = |due: bool| if due { Due::Whole } else { Due::Not };
-        match (count, extension) {
+        match (count, choice) {
             (Count::MoreThan(newest), None) => {
                 let places = candidates.into_iter().zip(0_u64..);
                 places.map(|(index, place)| (index, due(place >= newest))).collect()
             }
-            (Count::MoreThan(newest), Some(extension)) => {
+            (Count::MoreThan(newest), Some(choice)) => {
                 let mut counted: HashMap<&str, u64> = HashMap::new();
-                let ordered = self.ordered(extension, candidates);
-                let judge =
-                    |index: usize| (index, due(self.is_beyond(index, newest, extension, &mut counted)));
+                let ordered = self.ordered(choice, candidates);
+                let judge = |index: usize| (index, due(self.is_beyond(index, newest, choice, &mut counted)));
                 ordered.into_iter().map(judge).collect()
             }
-            (count, extension) => {
-                let since = |index: &usize| self.since(count, extension, &self.images[*index]);
+            (count, choice) => {
+                let since = |index: &usize| self.since(count, choice, &self.images[*index]);
                 let judge = |index: usize| (index, due(since(&index).is_some_and(|age| age.over(now))));
                 candidates.into_iter().map(judge).collect()
             }
@@ -99,10 +99,10 @@ impl<'a> Board<'a> {
     }
 
     /// Newest first in the rule's own order.
-    fn ordered(&self, extension: &Extension, mut candidates: Vec<usize>) -> Vec<usize> {
-        if extension.order == Order::SemanticVersion {
+    fn ordered(&self, choice: Choice<'_>, mut candidates: Vec<usize>) -> Vec<usize> {
+        if choice.extension.order == Order::SemanticVersion {
             let highest = |index: &usize| -> Option<Version> {
-                let meant = self.images[*index].tags.iter().filter(|tag| extension.means(tag.name));
+                let meant = self.images[*index].tags.iter().filter(|tag| choice.means(tag.name));
                 meant.filter_map(|tag| version(tag.name)).max()
             };
             let mut keyed: Vec<_> = candidates.iter().map(|index| (highest(index), *index)).collect();
@@ -118,16 +118,16 @@ impl<'a> Board<'a> {
         &self,
         index: usize,
         newest: u64,
-        extension: &Extension,
+        choice: Choice<'_>,
         counted: &mut HashMap<&'a str, u64>,
     ) -> bool {
         let image = &self.images[index];
         let mut groups: Vec<&str> = match image.tags.is_empty() {
-            true if extension.group_by.is_none() => vec![""],
+            true if choice.extension.group_by.is_none() => vec![""],
             true => Vec::new(),
             false => {
-                let meant = image.tags.iter().filter(|tag| extension.means(tag.name));
-                meant.filter_map(|tag| extension.group(tag.name)).collect()
+                let meant = image.tags.iter().filter(|tag| choice.means(tag.name));
+                meant.filter_map(|tag| choice.extension.group(tag.name)).collect()
             }
         };
         groups.sort_unstable();
@@ -142,14 +142,14 @@ impl<'a> Board<'a> {
     }
 
     /// Since when the image's age counts, and the age a rule allows; `None`: it does not age.
-    fn since(&self, count: Count, extension: Option<&Extension>, image: &Image<'_>) -> Option<Age> {
+    fn since(&self, count: Count, choice: Option<Choice<'_>>, image: &Image<'_>) -> Option<Age> {
         let (since, allowed) = match count {
             Count::MoreThan(_) => return None,
             Count::SincePushed(allowed) => (image.effective_push(), allowed),
             Count::SincePulled(allowed) => (image.effective_pull(), allowed),
             Count::SinceTransitioned(allowed) => (image.archived_at?, allowed),
             Count::SinceTagged(allowed) => {
-                let means = |name: &str| extension.is_none_or(|extension| extension.means(name));
+                let means = |name: &str| choice.is_none_or(|choice| choice.means(name));
                 let meant = image.tags.iter().filter(|tag| means(tag.name));
                 (meant.map(|tag| tag.tagged_at).max()?, allowed)
             }
@@ -161,18 +161,18 @@ impl<'a> Board<'a> {
     fn by_tags(
         &self,
         count: Count,
-        extension: &Extension,
+        choice: Choice<'_>,
         candidates: &[usize],
         now: Timestamp,
     ) -> Vec<(usize, Due)> {
         let mut tags: Vec<(usize, usize)> = Vec::new();
         for index in candidates {
-            let meant = |(_, tag): &(usize, &super::ImageTag<'_>)| extension.means(tag.name);
+            let meant = |(_, tag): &(usize, &super::ImageTag<'_>)| choice.means(tag.name);
             let places = self.images[*index].tags.iter().enumerate().filter(meant);
             tags.extend(places.map(|(place, _)| (*index, place)));
         }
         let mut leaving: HashMap<usize, Vec<usize>> = HashMap::new();
-        for (index, place) in self.due_tags(count, extension, tags, now) {
+        for (index, place) in self.due_tags(count, choice, tags, now) {
             leaving.entry(index).or_default().push(place);
         }
         let judge = |index: &usize| match leaving.remove(index) {
@@ -189,7 +189,7 @@ impl<'a> Board<'a> {
     fn due_tags(
         &self,
         count: Count,
-        extension: &Extension,
+        choice: Choice<'_>,
         mut tags: Vec<(usize, usize)>,
         now: Timestamp,
     ) -> Vec<(usize, usize)> {
@@ -200,13 +200,13 @@ impl<'a> Board<'a> {
                 let own = Image { tags: vec![*tag(of)], ..Image::pushed(image.digest, image.pushed_at) };
                 let aged = match count {
                     Count::SinceTagged(_) => self.since(count, None, &own),
-                    _ => self.since(count, Some(extension), image),
+                    _ => self.since(count, Some(choice), image),
                 };
                 aged.is_some_and(|age| age.over(now))
             });
             return tags;
         };
-        match extension.order {
+        match choice.extension.order {
             Order::Pushed => tags.sort_by_key(|of| (Reverse(tag(of).tagged_at), tag(of).name)),
             Order::SemanticVersion => tags.sort_by(|one, other| {
                 newest_version_first(version(tag(one).name).as_ref(), version(tag(other).name).as_ref())
@@ -216,7 +216,7 @@ impl<'a> Board<'a> {
         }
         let mut counted: HashMap<&str, u64> = HashMap::new();
         tags.retain(|of| {
-            let Some(group) = extension.group(tag(of).name) else { return false };
+            let Some(group) = choice.extension.group(tag(of).name) else { return false };
             let place = counted.entry(group).or_default();
             *place += 1;
             *place > newest
@@ -237,14 +237,28 @@ impl Age {
     }
 }
 
-/// What an extension says about an image that the rest of its selection is about.
-fn is_about(tags: &TagSelection, extension: &Extension, image: &Image<'_>) -> bool {
-    let any = |matches: &dyn Fn(&str) -> bool| image.tags.iter().any(|tag| matches(tag.name));
-    let meant = match tags {
-        TagSelection::Any if extension.any_of.is_empty() => true,
-        TagSelection::Untagged => true,
-        _ => any(&|tag| extension.means(tag)),
-    };
-    let running = extension.not_in_use && image.protection == Some(Protection::InUse);
-    meant && !running && !any(&|tag| extension.excludes(tag))
+/// What a rule that goes beyond ECR's is about: images by both parts of its selection, and of those the tags that both
+/// mean, so that no tag is counted or taken away that only one of them names.
+#[derive(Clone, Copy)]
+struct Choice<'s> {
+    tags: &'s TagSelection,
+    extension: &'s Extension,
+}
+
+impl Choice<'_> {
+    fn means(&self, tag: &str) -> bool {
+        self.tags.names(tag) && self.extension.means(tag)
+    }
+
+    /// Whether the rule is about an image that ECR's part of the selection is about.
+    fn is_about(&self, image: &Image<'_>) -> bool {
+        let any = |matches: &dyn Fn(&str) -> bool| image.tags.iter().any(|tag| matches(tag.name));
+        let meant = match self.tags {
+            TagSelection::Any if self.extension.any_of.is_empty() => true,
+            TagSelection::Untagged => true,
+            _ => any(&|tag| self.means(tag)),
+        };
+        let running = self.extension.not_in_use && image.protection == Some(Protection::InUse);
+        meant && !running && !any(&|tag| self.extension.excludes(tag))
+    }
 }
